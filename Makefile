@@ -1,0 +1,54 @@
+# Every target makes what it needs: `make demo` and `make test` work from a fresh clone.
+# PYTHON names the interpreter that the environment in .venv is made with.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+SOURCES := plugin training eval tests examples
+
+.PHONY: demo run test fix lint types check bench lock clean
+
+demo: $(VENV)/.proxy  ## ask a real proxy six questions and print what answered
+	$(BIN)/python examples/demo.py
+
+run: $(VENV)/.proxy  ## keep the proxy in the foreground, on port 4000
+	$(BIN)/python examples/demo.py --serve
+
+test: check  ## lint, types and all tests
+	$(BIN)/python -m pytest
+
+fix: $(VENV)/.dev  ## format, and mend what the linter can
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint types
+
+bench: $(VENV)/.proxy  ## latency beside LiteLLM without nearhit, in one run
+	$(BIN)/python examples/load.py
+
+lock: $(VENV)/.dev  ## write the versions that are installed now into requirements.lock
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.proxy: pyproject.toml requirements.lock | $(BIN)/python
+	$(PIP) --editable '.[proxy]'
+	touch $@
+
+# torch, for comparison only, comes first: a looser requirement would pull gigabytes of CUDA.
+$(VENV)/.dev: pyproject.toml requirements.lock | $(BIN)/python
+	$(PIP) "$$(grep '^torch==' requirements.lock)"
+	$(PIP) --editable '.[dev,training]'
+	touch $@ $(VENV)/.proxy

@@ -1,0 +1,1 @@
+"""Measures what nearhit decides. Not written yet."""

@@ -1,0 +1,233 @@
+"""Look-up and storing, from top to bottom. Knows no gateway: questions in, outcomes out.
+
+    answer   one request: exact tier, then encoder, search and decision, then coalescing
+    keep     one complete answer, off the request path
+
+`answer` never raises and never takes longer than the deadline (waiting for an identical
+question apart): whatever breaks, the outcome is a miss whose reason says what.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from nearhit.config import Settings
+from nearhit.decision import Hit, Miss, decide
+from nearhit.encoder import Encoder, Unencodable, Vector
+from nearhit.errors import EncoderBusy, EncoderError, StoreBusy, StoreError
+from nearhit.flights import Flight, Flights
+from nearhit.metrics import LOOKUP_SECONDS, STORED, UNSTORED, FaultLog
+from nearhit.request import Question
+from nearhit.signing import is_authentic, sign
+from nearhit.store import Entry, Store
+
+# Off the request path nothing waits for it; a hung store must still not pile up tasks.
+_WRITE_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True)
+class Lookup:
+    """One request's way through the cache, and what storing its answer needs.
+
+    `vector` is None when the text has none or there was no time; `epoch` is the store's at the
+    time of the question, so that a flush between question and answer wins.
+    """
+
+    question: Question
+    outcome: Hit | Miss
+    epoch: int | None = None
+    vector: Vector | None = None
+    flight: Flight | None = None
+
+
+class Cache:
+    """The decision core with its two ports, a store and an encoder."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        secret: bytes,
+        store: Store,
+        encoder: Encoder | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._secret = secret
+        self._store = store
+        self._clock = clock
+        self._flights = Flights()
+        self._faults = FaultLog()
+        self._background: set[asyncio.Task[None]] = set()
+        # Set when it is ready: until then, and for ever if it fails, exact repeats still hit.
+        self.encoder = encoder
+
+    async def answer(self, question: Question) -> Lookup:
+        """Decide one question; a miss may come back with a flight that the caller must end."""
+        start = time.perf_counter()
+        lookup = Lookup(question, Miss("deadline"))
+        try:
+            async with asyncio.timeout(self._settings.deadline_ms / 1000):
+                lookup.outcome = await self._look_up(lookup)
+        except TimeoutError as error:
+            self._faults.record("lookup", "deadline", error)
+        except (StoreError, EncoderError) as error:
+            part, reason = _fault(error)
+            self._faults.record(part, reason, error)
+            lookup.outcome = Miss(reason)
+        except Exception as error:  # noqa: BLE001 - fail open: whatever it is, the model answers
+            self._faults.record("lookup", "error", error)
+            lookup.outcome = Miss("error")
+        LOOKUP_SECONDS.observe(time.perf_counter() - start)
+        if isinstance(lookup.outcome, Miss):
+            await self._coalesce(lookup)
+        elif lookup.outcome.kind != "coalesced":
+            self._spawn(self._store.touch(lookup.outcome.entry.id, 1))
+        return lookup
+
+    async def _look_up(self, lookup: Lookup) -> Hit | Miss:
+        question, now = lookup.question, int(self._clock())
+        lookup.epoch, entry = await asyncio.gather(
+            self._store.epoch(), self._store.get(question.id, now)
+        )
+        if entry is not None and self._is_ours(entry, question):
+            return Hit(entry, "exact", 1.0)
+        if question.exact_only is not None:
+            return Miss(question.exact_only)
+        if self.encoder is None:
+            return Miss("no_encoder")
+        encoded = await self.encoder.encode(question.text)
+        if isinstance(encoded, Unencodable):
+            return Miss(encoded.reason)
+        lookup.vector = encoded
+        neighbours = await self._store.search(
+            question.scope, self.encoder.fingerprint, encoded, self._settings.candidates, now
+        )
+        ours = [found for found in neighbours if self._is_ours(found.entry, question)]
+        return decide(ours, self._settings.similarity_threshold)
+
+    async def _coalesce(self, lookup: Lookup) -> None:
+        """Wait for an identical question in flight, or become the one that others wait for."""
+        wait_s = self._settings.coalesce_wait_s
+        if not wait_s:
+            return
+        flight = self._flights.find(lookup.question.id)
+        if flight is not None:
+            entry = await flight.wait(wait_s)
+            if entry is not None and self._is_live(entry, lookup.epoch or 0):
+                lookup.outcome = Hit(entry, "coalesced", 1.0)
+        else:
+            lookup.flight = self._flights.open(lookup.question.id)
+
+    def keep(self, lookup: Lookup, completion: str) -> None:
+        """Store a complete answer in the background, and give it to those who wait for it."""
+        question, now = lookup.question, int(self._clock())
+        size = len(question.text.encode()) + len(completion.encode())
+        if size > self._settings.store.max_entry_bytes:
+            self.drop(lookup, "too_large")
+            return
+        entry = Entry(
+            id=question.id,
+            scope=question.scope,
+            fingerprint="",
+            text=question.text,
+            completion=completion,
+            model=question.model,
+            created_at=now,
+            expires_at=now + self._settings.ttl_s,
+            epoch=lookup.epoch or 0,
+            signature="",
+        )
+        if lookup.flight is not None:
+            lookup.flight.land(entry)
+        if lookup.epoch is None:  # the store did not answer before; do not pile up writes on it
+            UNSTORED.labels("store_failed").inc()
+            self._retire(lookup)
+            return
+        self._spawn(self._put(lookup, entry))
+
+    def drop(self, lookup: Lookup, reason: str) -> None:
+        """End a miss whose answer is not stored."""
+        if lookup.flight is not None:
+            lookup.flight.abandon()
+        UNSTORED.labels(reason).inc()
+
+    async def _put(self, lookup: Lookup, entry: Entry) -> None:
+        vector = lookup.vector
+        encoder = self.encoder
+        if vector is None and encoder is not None and lookup.question.exact_only is None:
+            # There was no time before; now there is, and later paraphrases profit.
+            try:
+                encoded = await encoder.encode(entry.text)
+                vector = None if isinstance(encoded, Unencodable) else encoded
+            except EncoderError as error:
+                self._faults.record(*_fault(error), error)
+        if vector is not None and encoder is not None:
+            entry = replace(entry, vector=vector, fingerprint=encoder.fingerprint)
+        try:
+            await self._store.put(replace(entry, signature=sign(entry, self._secret)))
+            STORED.inc()
+        finally:
+            self._retire(lookup)
+
+    def _retire(self, lookup: Lookup) -> None:
+        """End the flight, once all who read the store before the answer was in it have decided."""
+        if lookup.flight is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.deadline_ms / 1000, lookup.flight.retire)
+
+    async def settle(self) -> None:
+        """Wait until all that was begun in the background is done."""
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Finish what is being stored, then let go of store and encoder."""
+        await self.settle()
+        await self._store.close()
+        if self.encoder is not None:
+            await self.encoder.close()
+
+    def _is_live(self, entry: Entry, epoch: int) -> bool:
+        """Check of an answer in flight what the store checks of its own: no flush, no expiry."""
+        return entry.epoch == epoch and entry.expires_at > self._clock()
+
+    def _is_ours(self, entry: Entry, question: Question) -> bool:
+        """Check again what the store promised, and that nobody else wrote the entry."""
+        if entry.scope == question.scope and is_authentic(entry, self._secret):
+            return True
+        self._faults.record("store", "forged")
+        return False
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(self._guarded(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(_WRITE_TIMEOUT_S):
+                await work
+        except TimeoutError as error:
+            self._faults.record("store", "write_timeout", error)
+        except StoreError as error:
+            self._faults.record(*_fault(error), error)
+        except Exception as error:  # noqa: BLE001 - a lost write must not reach the event loop
+            self._faults.record("store", "write_error", error)
+
+
+def _fault(error: StoreError | EncoderError) -> tuple[str, str]:
+    match error:
+        case StoreBusy():
+            return "store", "store_busy"
+        case StoreError():
+            return "store", "store_failed"
+        case EncoderBusy():
+            return "encoder", "encoder_busy"
+        case _:
+            return "encoder", "encoder_failed"
+
+
+def entry_age_s(entry: Entry, now: float) -> int:
+    """Return how long ago the answer was given, whole seconds, never negative."""
+    return max(0, int(now) - entry.created_at)

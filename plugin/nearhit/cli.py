@@ -1,0 +1,110 @@
+"""The `nearhit` command.
+
+nearhit check router_config.yaml     validate the settings and show those in force
+nearhit build                        make the encoder's artefact now instead of at the first start
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nearhit import __version__, config
+from nearhit.errors import ConfigError, NearhitError
+
+_EXAMPLES = """examples:
+  nearhit check router_config.yaml          are the settings right, and what is in force?
+  nearhit check --json router_config.yaml   the same for a script
+  nearhit build router_config.yaml          fetch base weights and build the encoder, once
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status: 0, 1 for a fault found, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="nearhit",
+        description="Semantic response caching for the LiteLLM proxy.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nearhit {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="validate a proxy config's nearhit settings")
+    check.add_argument("config", type=Path, help="the YAML file that `litellm --config` reads")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    check.set_defaults(run=_check)
+    build = commands.add_parser("build", help="make the encoder's artefact, if there is none")
+    build.add_argument(
+        "config", type=Path, nargs="?", help="the YAML file; without it defaults and environment"
+    )
+    build.set_defaults(run=_build)
+    options = parser.parse_args(argv)
+    try:
+        return int(options.run(options))
+    except NearhitError as error:
+        print(f"nearhit: {error}", file=sys.stderr)
+        return 1
+
+
+def _check(options: argparse.Namespace) -> int:
+    parsed = config.read_config(options.config)
+    settings = config.load(config.read_section(parsed))
+    if not _is_switched_on(parsed):
+        raise ConfigError(
+            f"litellm_settings.callbacks must name {config.CALLBACK}, "
+            f"got {_callbacks(parsed) or 'nothing'}; add `callbacks: {config.CALLBACK}`"
+        )
+    shown = settings.model_dump(mode="json")
+    if options.json:
+        print(json.dumps(shown, indent=2))
+    else:
+        print(f"{options.config} is valid. Settings in force (* differs from the default):")
+        default = config.Settings().model_dump(mode="json")
+        for name, value in _flatten(shown).items():
+            mark = " " if _flatten(default)[name] == value else "*"
+            print(f" {mark} {name:<28} {_brief(value)}")
+    for line in config.unknown_variables():
+        print(f"warning: {line}", file=sys.stderr)
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    from nearhit.encoder.artefact import ensure_artefact
+
+    section = None
+    if options.config is not None:
+        section = config.read_section(config.read_config(options.config))
+    settings = config.load(section)
+    artefact = ensure_artefact(
+        settings.data_dir, base=settings.encoder.base, adapter=settings.encoder.adapter
+    )
+    print(f"encoder {artefact.manifest.fingerprint[:16]} in {artefact.path}")
+    return 0
+
+
+def _callbacks(parsed: dict[str, Any]) -> list[Any]:
+    settings = parsed.get("litellm_settings")
+    value = settings.get("callbacks") if isinstance(settings, dict) else None
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _is_switched_on(parsed: dict[str, Any]) -> bool:
+    return config.CALLBACK in _callbacks(parsed)
+
+
+def _flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{above}{name}."))
+        else:
+            flat[above + name] = value
+    return flat
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} words: {', '.join(value[:4])}{', ...' if len(value) > 4 else ''}"
+    return "unset" if value is None else str(value)

@@ -1,0 +1,358 @@
+"""The settings of nearhit: one frozen model, read once at start-up.
+
+They stand in the proxy's own YAML, where LiteLLM keeps the settings of a callback:
+
+    callback_settings:
+      nearhit:
+        similarity_threshold: 0.97
+
+or in a section `nearhit:` at the top level. An environment variable wins over the file:
+`NEARHIT_SIMILARITY_THRESHOLD`, `NEARHIT_ENCODER__THREADS` (two underscores between levels).
+A value `os.environ/NAME` in the file is read from the environment, as everywhere in LiteLLM.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+
+from nearhit.errors import ConfigError
+
+SECTION = "nearhit"
+CALLBACK = "nearhit.hook.proxy_hook"
+_ENV_PREFIX = "NEARHIT_"
+_ENV_RESERVED = "NEARHIT_TEST_"
+_LITELLM_ENV = "os.environ/"
+_SECRET_CHARS = 16
+
+# Questions whose right answer changes by the hour or by the person. Matched as whole words.
+DEFAULT_FRESHNESS = (
+    "today",
+    "tonight",
+    "tomorrow",
+    "yesterday",
+    "right now",
+    "currently",
+    "at the moment",
+    "latest",
+    "this week",
+    "this month",
+    "this year",
+    "up to date",
+    "what time is it",
+    "what date is it",
+    "weather",
+    "forecast",
+    "news",
+    "price",
+    "exchange rate",
+    "my account",
+    "my balance",
+    "my order",
+    "my subscription",
+)
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder for the store, the encoder artefact and the installation's secret.
+
+    Source: XDG Base Directory Specification 0.8, `XDG_DATA_HOME`.
+    """
+    home = environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "nearhit"
+
+
+def _expand(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _split_lines(value: object) -> object:
+    """Accept `a, b` from the environment where the file has a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < _SECRET_CHARS:
+        raise ValueError(f"at least {_SECRET_CHARS} characters long")
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
+Folder = Annotated[Path, AfterValidator(_expand)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_split_lines)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EncoderSettings(_Frozen):
+    """What turns a question into a vector."""
+
+    base: str = Field(
+        default="all-MiniLM-L6-v2",
+        min_length=1,
+        description="all-MiniLM-L6-v2, a folder, or a hub name `org/name`",
+    )
+    adapter: str | None = Field(
+        default=None, min_length=1, description="folder of a LoRA adapter to merge into the base"
+    )
+    threads: int = Field(
+        default=1, ge=1, le=64, description="CPU threads for one encoding; the proxy needs the rest"
+    )
+    max_pending: int = Field(
+        default=64, ge=1, le=10_000, description="questions that may wait; more are misses"
+    )
+
+
+class StoreSettings(_Frozen):
+    """Where answers are kept."""
+
+    max_entries: int = Field(
+        default=50_000, ge=1, le=10_000_000, description="bound on entries; the oldest go first"
+    )
+    max_entry_bytes: int = Field(
+        default=1_000_000,
+        ge=1_000,
+        le=8_000_000,
+        description="largest question plus answer that is stored, bytes",
+    )
+    max_pending: int = Field(
+        default=256, ge=1, le=10_000, description="calls in flight; more are misses"
+    )
+
+
+class Settings(_Frozen):
+    """All settings of nearhit. Every one has a default that works."""
+
+    mode: Literal["on", "off"] = Field(default="on", description="`off` passes everything through")
+    data_dir: Folder = Field(
+        default_factory=default_data_dir, description="folder for store, artefact and secret"
+    )
+    secret: Secret | None = Field(
+        default=None,
+        description="keys the digests and signatures; unset: made once and kept in data_dir",
+    )
+    scope: Literal["key", "team", "org", "end_user", "global"] = Field(
+        default="key", description="who shares answers, as LiteLLM authenticated them"
+    )
+    similarity_threshold: float = Field(
+        default=0.97, gt=0, le=1, description="cosine similarity from which another wording hits"
+    )
+    candidates: int = Field(
+        default=5, ge=1, le=50, description="nearest entries that are looked at for one question"
+    )
+    ttl_s: int = Field(
+        default=86_400,
+        ge=1,
+        le=31_536_000,
+        description="life of an answer, seconds; never extended",
+    )
+    deadline_ms: int = Field(
+        default=150,
+        ge=1,
+        le=10_000,
+        description="most that a look-up may take; past it the model is called",
+    )
+    coalesce_wait_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=600,
+        description="how long an identical question waits for the first one; 0: not at all",
+    )
+    max_turns: int = Field(
+        default=10,
+        ge=0,
+        le=10_000,
+        description="earlier user and assistant messages above which only exact repeats hit",
+    )
+    max_temperature: float = Field(
+        default=1.0, ge=0, le=2, description="temperature above which only exact repeats hit"
+    )
+    freshness: Words = Field(
+        default=DEFAULT_FRESHNESS,
+        description="words that mark a question whose answer changes; never cached",
+    )
+    encoder: EncoderSettings = EncoderSettings()
+    store: StoreSettings = StoreSettings()
+
+
+def load(section: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Merge the file's section with the environment and validate the result.
+
+    Raises:
+        ConfigError: naming the key, the rule, the value and the remedy, one line a fault.
+    """
+    if section is not None and not isinstance(section, Mapping):
+        raise ConfigError(
+            f"{SECTION} must be a mapping of settings, got {_show(section)}; "
+            f"write `{SECTION}:` with one `key: value` a line below it"
+        )
+    values = _resolve({str(key): value for key, value in (section or {}).items()}, environ, ())
+    for path, value in _from_environment(environ):
+        target = values
+        for level in path[:-1]:
+            target = target.setdefault(level, {})
+            if not isinstance(target, dict):
+                raise ConfigError(
+                    f"{level} must be a mapping of settings, got {_show(target)}; "
+                    f"NEARHIT_{'__'.join(path).upper()} sets a key inside it"
+                )
+        target[path[-1]] = value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = [_explain(fault, values) for fault in error.errors(include_url=False)]
+        raise ConfigError("\n".join(faults)) from None
+
+
+def read_section(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Find nearhit's section in a parsed proxy config.
+
+    Raises:
+        ConfigError: when it stands in both places.
+    """
+    callback_settings = config.get("callback_settings")
+    inside = callback_settings.get(SECTION) if isinstance(callback_settings, Mapping) else None
+    beside = config.get(SECTION)
+    if inside is not None and beside is not None:
+        raise ConfigError(
+            f"{SECTION} must stand in one place, got both callback_settings.{SECTION} and "
+            f"{SECTION}; delete one of them"
+        )
+    return inside if inside is not None else beside
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Parse a proxy config file.
+
+    Raises:
+        ConfigError: when the file is missing or no YAML mapping.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"config must be a readable file, got {path}: {error.strerror}; check the path"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be YAML; {_first_line(error)}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} must be a mapping at the top level, got {_show(config)}")
+    return config
+
+
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Name the `NEARHIT_` variables that set nothing, each with the nearest one that does.
+
+    They are no error: Kubernetes adds variables named after services of its own accord.
+    """
+    known = [_ENV_PREFIX + "__".join(path).upper() for path in _paths(Settings)]
+    lines = []
+    for name in sorted(environ):
+        ours = name.startswith(_ENV_PREFIX) and not name.startswith(_ENV_RESERVED)
+        if ours and name not in known:
+            lines.append(f"{name} sets nothing{_nearest(name, known)}")
+    return lines
+
+
+def _paths(model: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += _paths(inner, (*above, name))
+        else:
+            found.append((*above, name))
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[tuple[str, ...], str]]:
+    names = {_ENV_PREFIX + "__".join(path).upper(): path for path in _paths(Settings)}
+    return [(path, environ[name]) for name, path in names.items() if name in environ]
+
+
+def _resolve(
+    values: dict[str, Any], environ: Mapping[str, str], above: tuple[str, ...]
+) -> dict[str, Any]:
+    """Replace `os.environ/NAME` and copy, so that the caller's mapping stays as it was."""
+    resolved: dict[str, Any] = {}
+    for key, value in values.items():
+        path = (*above, key)
+        if isinstance(value, Mapping):
+            value = _resolve({str(k): v for k, v in value.items()}, environ, path)
+        elif isinstance(value, str) and value.startswith(_LITELLM_ENV):
+            name = value.removeprefix(_LITELLM_ENV)
+            if name not in environ:
+                raise ConfigError(
+                    f"{'.'.join(path)} must name a variable that is set, got {name}; "
+                    f"export {name} or write the value itself"
+                )
+            value = environ[name]
+        resolved[key] = value
+    return resolved
+
+
+def _explain(fault: Any, values: Mapping[str, Any]) -> str:
+    path = [str(part) for part in fault["loc"]]
+    name = ".".join(path)
+    if fault["type"] == "extra_forbidden":
+        known = [".".join(known_path) for known_path in _paths(Settings)]
+        return f"{name} is not a setting{_nearest(name, known)} (`nearhit check` lists all)"
+    field = _field(path)
+    # A secret's value must not reach a log, so it is named but never shown.
+    shown = "a value that is not shown" if path[-1] == "secret" else _show(fault["input"])
+    meaning = f" ({field.description})" if field and field.description else ""
+    default = field.get_default(call_default_factory=True) if field else None
+    leave = "" if default is None else f" or leave it out for the default {_show(default)}"
+    return f"{name} must be {_rule(fault)}, got {shown}; correct it{leave}{meaning}"
+
+
+def _rule(fault: Any) -> str:
+    message = re.sub(r"^(Value error, |\w+ should (be |have )?)", "", fault["msg"])
+    return message[:1].lower() + message[1:]
+
+
+def _field(path: list[str]) -> Any:
+    model: type[BaseModel] = Settings
+    field = None
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None:
+            return None
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+        else:
+            return field
+    return field
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not close and "." not in name:
+        close = [path for path in known if path.rsplit(".", 1)[-1] == name][:1]
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _show(value: object) -> str:
+    text = str(value) if isinstance(value, Path) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,432 @@
+"""The LiteLLM callback: `litellm_settings.callbacks: nearhit.hook.proxy_hook`.
+
+This module and `replay` are the only ones that know LiteLLM.
+
+How a hit gets out. Three ways were tried on LiteLLM 1.106 and 1.108. `mock_response` set in
+the pre-call hook: a body works, but a stream is logged as a miss at full price and keeps one
+content chunk. A `CustomLLM` provider: logged as a call to another model, so `cache_hit` is
+false and the model group's spend is wrong. The third won: the pre-call hook looks up, and
+LiteLLM's own cache look-up, after a deployment is chosen, returns what was found (`replay`).
+Bodies and streams are then logged with `cache_hit` true and cost 0, keep every field, count as
+the model group that was asked, and pass output guardrails like any answer.
+
+How an answer gets in. A body is copied before output guardrails change it (they will run again
+on every hit), a stream from the chunks as they came from the model; both are stored only when
+the client has been sent all of it, so what a guardrail blocks or a client cancels is not.
+
+The hook goes last among the callbacks, so that it looks up after guardrails, masking, budget
+and rate limits have had their say, and sees a stream end after every guardrail has.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import litellm
+from litellm.constants import OPENAI_CHAT_COMPLETION_PARAMS
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.types.utils import ModelResponse
+
+from nearhit import completion, config, replay
+from nearhit.cache import Cache, Lookup, entry_age_s
+from nearhit.config import Settings
+from nearhit.decision import Bypass, Hit, Miss
+from nearhit.encoder import Encoder
+from nearhit.errors import NearhitError
+from nearhit.metrics import FaultLog, count_outcome
+from nearhit.request import Policy, freshness_pattern, read
+from nearhit.signing import read_secret
+
+_log = logging.getLogger("nearhit")
+
+_CHAT = "acompletion"
+# Fields that a proxy, key or team setting may add to a request, beside those of the client.
+_PROXY_FIELDS = frozenset(OPENAI_CHAT_COMPLETION_PARAMS) | {
+    "model",
+    "messages",
+    "extra_body",
+    "guardrails",
+    "prompt_id",
+    "prompt_variables",
+    "prompt_version",
+}
+_OPT_OUT = frozenset({"off", "bypass", "false", "0", "no"})
+
+
+@dataclass(slots=True)
+class _Call:
+    """What is known of one request between the hooks that LiteLLM calls for it."""
+
+    lookup: Lookup | None = None
+    bypass: Bypass | None = None
+    replayable: completion.JSON | None = None
+    include_usage: bool = False
+    is_replayed: bool = False
+    packed: str | completion.Unstorable | None = None
+    stream: Any = None
+
+
+class NearhitHook(CustomLogger):
+    """One instance a worker process, shared by all requests."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        self._policy = Policy(
+            max_turns=settings.max_turns,
+            max_temperature=settings.max_temperature,
+            freshness=freshness_pattern(settings.freshness),
+        )
+        configured = settings.secret.get_secret_value() if settings.secret else None
+        self._secret = read_secret(configured, settings.data_dir)
+        self._faults = FaultLog()
+        # Keyed by LiteLLM's logging object, one a request, which no client can name.
+        self._calls: WeakKeyDictionary[Any, _Call] = WeakKeyDictionary()
+        self._cache: Cache | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    # ---- before the model ------------------------------------------------------------------
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> dict[str, Any]:
+        """Look the question up; a hit is left where `replay` finds it."""
+        try:
+            await self._before(user_api_key_dict, data, call_type)
+        except Exception as error:  # noqa: BLE001 - fail open: the model answers
+            self._faults.record("hook", "pre_call", error)
+        return data
+
+    async def _before(self, key: Any, data: dict[str, Any], call_type: str) -> None:
+        self._go_last()
+        logging_obj = data.get("litellm_logging_obj")
+        if logging_obj is None:
+            return
+        call = self._calls[logging_obj] = _Call()
+        found = self._read(key, data, call_type)
+        if isinstance(found, Bypass):
+            call.bypass = found
+            count_outcome(found)
+            return
+        call.lookup = await self._ready_cache().answer(found)
+        outcome = call.lookup.outcome
+        if isinstance(outcome, Hit):
+            try:
+                call.replayable = completion.unpack(outcome.entry.completion)
+            except ValueError as error:
+                self._faults.record("store", "corrupt_entry", error)
+                call.lookup.outcome = Miss("corrupt_entry")
+        count_outcome(call.lookup.outcome)
+        if call.replayable is not None:
+            options = data.get("stream_options")
+            call.include_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+            replay.install(self._find)
+            data["caching"] = True
+
+    def _read(self, key: Any, data: dict[str, Any], call_type: str) -> Any:
+        """Return the question that this request asks, or why it is none for the cache."""
+        if self.settings.mode == "off":
+            return Bypass("mode_off")
+        if call_type != _CHAT:
+            return Bypass("call_type")
+        request = data.get("proxy_server_request") or {}
+        opted_out = _opt_out(request.get("headers") or {}, data, key)
+        if opted_out is not None:
+            return Bypass(opted_out)
+        sent = request.get("body")
+        names = _PROXY_FIELDS | (set(sent) if isinstance(sent, dict) else set())
+        body = {name: value for name, value in data.items() if name in names}
+        return read(body, _tenant(key, self.settings.scope), self._policy, self._secret)
+
+    def _find(self, logging_obj: Any) -> replay.Found | None:
+        """Return what `replay` is to answer this call with."""
+        call = self._calls.get(logging_obj)
+        if call is None or call.replayable is None:
+            return None
+        call.is_replayed = True
+        return call.replayable, call.include_usage
+
+    async def async_filter_deployments(
+        self,
+        model: str,
+        healthy_deployments: list[Any],
+        messages: Any,
+        request_kwargs: dict[str, Any] | None = None,
+        parent_otel_span: Any = None,
+    ) -> list[Any]:
+        """Let a hit be served while every deployment cools down: it calls none of them."""
+        if healthy_deployments or request_kwargs is None:
+            return healthy_deployments
+        call = self._calls.get(request_kwargs.get("litellm_logging_obj"))
+        if call is None or call.replayable is None:
+            return healthy_deployments
+        from litellm.proxy.proxy_server import llm_router
+
+        return list(llm_router.get_model_list(model_name=model) or []) if llm_router else []
+
+    # ---- after the model -------------------------------------------------------------------
+
+    async def async_post_call_success_deployment_hook(
+        self, request_data: dict[str, Any], response: Any, call_type: Any
+    ) -> None:
+        """Copy a body as the model gave it."""
+        call = self._calls.get(request_data.get("litellm_logging_obj"))
+        if call is not None and call.lookup is not None and isinstance(response, ModelResponse):
+            try:
+                call.packed = completion.pack(response.model_dump(mode="json"))
+            except Exception as error:  # noqa: BLE001 - an answer that cannot be copied is still one
+                self._faults.record("hook", "copy", error)
+
+    async def async_post_call_response_headers_hook(
+        self,
+        data: dict[str, Any],
+        user_api_key_dict: Any,
+        response: Any,
+        request_headers: dict[str, str] | None = None,
+        litellm_call_info: dict[str, Any] | None = None,
+    ) -> dict[str, str]:
+        """Say what the cache did; store a body, which is about to be sent; note a stream."""
+        call = self._calls.get(data.get("litellm_logging_obj"))
+        if call is None or response is None:
+            return {}
+        try:
+            if call.lookup is not None and not call.is_replayed:
+                if _attempted_fallbacks(response):
+                    # The answer of another model group than the one that was asked.
+                    self._ready_cache().drop(call.lookup, "fallback")
+                    call.lookup.flight = None
+                elif hasattr(response, "__aiter__"):
+                    call.stream = response
+                else:
+                    self._store(call, call.packed)
+            return _headers(call)
+        except Exception as error:  # noqa: BLE001 - fail open: the answer goes out without headers
+            self._faults.record("hook", "post_call", error)
+            return {}
+
+    async def async_post_call_streaming_iterator_hook(
+        self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """Pass a stream through; store it when the client has been sent all of it."""
+        call = self._calls.get(request_data.get("litellm_logging_obj"))
+        try:
+            async for chunk in response:
+                yield chunk
+        except BaseException:
+            if call is not None and call.lookup is not None and not call.is_replayed:
+                self._ready_cache().drop(call.lookup, "stream_broken")
+            raise
+        if call is None or call.stream is None:
+            return
+        try:
+            self._store(call, _pack_stream(call.stream))
+        except Exception as error:  # noqa: BLE001 - the client has its answer
+            self._faults.record("hook", "post_stream", error)
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """Send those who wait for this answer to the model."""
+        call = self._calls.get(request_data.get("litellm_logging_obj"))
+        if call is not None and call.lookup is not None and call.lookup.flight is not None:
+            self._ready_cache().drop(call.lookup, "model_failed")
+
+    def _store(self, call: _Call, packed: str | completion.Unstorable | None) -> None:
+        if call.lookup is None:
+            return
+        if isinstance(packed, str):
+            self._ready_cache().keep(call.lookup, packed)
+        else:
+            reason = packed.reason if packed is not None else "other_cache"
+            self._ready_cache().drop(call.lookup, reason)
+
+    # ---- start-up --------------------------------------------------------------------------
+
+    def _ready_cache(self) -> Cache:
+        """Return the cache, made on the running loop; its encoder follows when it is loaded."""
+        if self._cache is None:
+            from nearhit.store.embedded import EmbeddedStore
+
+            store = EmbeddedStore(
+                self.settings.data_dir,
+                dimension=_DIMENSION,
+                max_entries=self.settings.store.max_entries,
+                max_pending=self.settings.store.max_pending,
+            )
+            self._cache = Cache(self.settings, self._secret, store)
+            self._starting = asyncio.create_task(self._start(self._cache, store))
+        return self._cache
+
+    async def _start(self, cache: Cache, store: Any) -> None:
+        """Bring store and encoder up ahead of the first question."""
+        try:
+            await store.start()
+        except NearhitError as error:
+            self._faults.record("store", "start", error)
+        try:
+            cache.encoder = await asyncio.to_thread(load_encoder, self.settings)
+        except Exception as error:  # noqa: BLE001 - exact repeats still hit; say it once and go on
+            _log.error("nearhit has no encoder, only exact repeats hit: %s", error)
+            self._faults.record("encoder", "start", error)
+        else:
+            _log.info("nearhit is ready, encoder %s", cache.encoder.fingerprint[:16])
+
+    def start_soon(self) -> None:
+        """Start now if an event loop runs, as it does when the proxy reads its config."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return  # the first request starts it
+        if self.settings.mode != "off":
+            self._ready_cache()
+
+    def _go_last(self) -> None:
+        callbacks = litellm.callbacks
+        if callbacks and callbacks[-1] is not self and self in callbacks:
+            callbacks.remove(self)
+            callbacks.append(self)
+
+
+_DIMENSION = 384
+
+
+def load_encoder(settings: Settings) -> Encoder:
+    """Build the encoder's artefact if need be, and load it. Blocks.
+
+    Raises:
+        EncoderError: naming the remedy.
+    """
+    from nearhit.encoder.artefact import ensure_artefact
+    from nearhit.encoder.runtime import OnnxEncoder
+
+    artefact = ensure_artefact(
+        settings.data_dir, base=settings.encoder.base, adapter=settings.encoder.adapter
+    )
+    return OnnxEncoder.load(
+        artefact, threads=settings.encoder.threads, max_pending=settings.encoder.max_pending
+    )
+
+
+def _tenant(key: Any, scope: str) -> tuple[str, ...]:
+    """Name who shares answers, from the key object that LiteLLM's authentication made.
+
+    A key without a team (or organisation) shares with nobody in `scope: team` (or `org`).
+    """
+    own = str(getattr(key, "api_key", None) or getattr(key, "token", None) or "")
+    match scope:
+        case "global":
+            return ("global",)
+        case "team" if getattr(key, "team_id", None):
+            return ("team", str(key.team_id))
+        case "org" if getattr(key, "org_id", None):
+            return ("org", str(key.org_id))
+        case "end_user":
+            return ("end_user", own, str(getattr(key, "end_user_id", None) or ""))
+        case _:
+            return ("key", own)
+
+
+def _opt_out(headers: Mapping[str, Any], data: Mapping[str, Any], key: Any) -> str | None:
+    """Say who asked to be left alone: the client by header or field, or the key's settings."""
+    lower = {str(name).lower(): str(value).lower() for name, value in headers.items()}
+    if lower.get("x-nearhit", "").strip() in _OPT_OUT:
+        return "header"
+    directives = {part.strip() for part in lower.get("cache-control", "").split(",")}
+    if directives & {"no-cache", "no-store"}:
+        return "cache_control"
+    if data.get("caching") is False or data.get("cache") is not None:
+        return "cache_field"  # LiteLLM's own cache controls: `{"cache": {"no-cache": true}}`
+    metadata = getattr(key, "metadata", None)
+    if isinstance(metadata, dict) and str(metadata.get("nearhit", "")).lower() in _OPT_OUT:
+        return "key"
+    return None
+
+
+def _attempted_fallbacks(response: Any) -> bool:
+    hidden = getattr(response, "_hidden_params", None) or {}
+    headers = hidden.get("additional_headers") or {}
+    return bool(headers.get("x-litellm-attempted-fallbacks"))
+
+
+def _pack_stream(stream: Any) -> str | completion.Unstorable:
+    if getattr(stream, "custom_llm_provider", None) == "cached_response":
+        return completion.Unstorable("other_cache")
+    chunks = getattr(stream, "chunks", None)
+    if not isinstance(chunks, list):
+        return completion.Unstorable("unknown_stream")
+    return completion.pack(
+        completion.assemble(chunk.model_dump(mode="json", exclude_none=True) for chunk in chunks)
+    )
+
+
+def _headers(call: _Call) -> dict[str, str]:
+    """Describe what the cache did.
+
+    Source: RFC 9211 (Cache-Status), RFC 9111 section 5.1 (Age).
+    """
+    if call.bypass is not None:
+        return {
+            "x-nearhit": "bypass",
+            "x-nearhit-reason": call.bypass.reason,
+            "cache-status": f"nearhit; fwd=bypass; detail={call.bypass.reason}",
+        }
+    if call.lookup is None:
+        return {}
+    outcome = call.lookup.outcome
+    if isinstance(outcome, Hit) and not call.is_replayed:
+        outcome = Miss("not_replayable")  # LiteLLM does not ask a cache for this provider
+    if isinstance(outcome, Miss):
+        headers = {
+            "x-nearhit": "miss",
+            "x-nearhit-reason": outcome.reason,
+            "cache-status": f"nearhit; fwd=miss; detail={outcome.reason}",
+        }
+        if outcome.similarity is not None:
+            headers["x-nearhit-similarity"] = f"{outcome.similarity:.4f}"
+        return headers
+    age_s = entry_age_s(outcome.entry, time.time())
+    ttl_s = max(0, outcome.entry.expires_at - int(time.time()))
+    served = "fwd=miss; collapsed" if outcome.kind == "coalesced" else f"hit; ttl={ttl_s}"
+    return {
+        "x-nearhit": "hit",
+        "x-nearhit-kind": outcome.kind,
+        "x-nearhit-similarity": f"{outcome.similarity:.4f}",
+        "x-nearhit-entry": str(outcome.entry.id),
+        "cache-status": f"nearhit; {served}; detail={outcome.kind}",
+        "age": str(age_s),
+        # LiteLLM's log has cost 0 for a hit; without this its header has the model's price.
+        "x-litellm-response-cost": "0.0",
+    }
+
+
+def _load_settings() -> Settings:
+    """Read the settings of the proxy that imports this module."""
+    from litellm.proxy import proxy_server
+
+    path = getattr(proxy_server, "user_config_file_path", None)
+    if path and Path(path).is_file():
+        section = config.read_section(config.read_config(Path(path)))
+    else:  # the config comes from a bucket or a database
+        section = (getattr(litellm, "callback_settings", None) or {}).get(config.SECTION)
+    for line in config.unknown_variables():
+        _log.warning("%s", line)
+    return config.load(section)
+
+
+def __getattr__(name: str) -> Any:
+    """Make `proxy_hook` when LiteLLM asks for it, so that importing this module does nothing."""
+    if name != "proxy_hook":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    hook = NearhitHook(_load_settings())
+    globals()["proxy_hook"] = hook
+    hook.start_soon()
+    return hook

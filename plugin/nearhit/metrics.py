@@ -1,0 +1,66 @@
+"""What is counted. Prometheus counters in the process's default registry.
+
+LiteLLM's own `/metrics` serves that registry where its `prometheus` callback is on.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from prometheus_client import Counter, Histogram
+
+from nearhit.decision import Bypass, Hit, Miss, Outcome
+
+_log = logging.getLogger("nearhit")
+
+REQUESTS = Counter(
+    "nearhit_requests",
+    "Chat requests by outcome (hit, miss, bypass) and by kind of hit or reason.",
+    ["outcome", "reason"],
+)
+FAULTS = Counter(
+    "nearhit_faults",
+    "Times that a part failed and the request went to the model, or an answer was not stored.",
+    ["part", "reason"],
+)
+STORED = Counter("nearhit_stored", "Answers stored.")
+UNSTORED = Counter("nearhit_unstored", "Answers that were not stored, by reason.", ["reason"])
+LOOKUP_SECONDS = Histogram(
+    "nearhit_lookup_seconds",
+    "Time from the request to the decision, waiting for an identical question left out.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+)
+
+
+def count_outcome(outcome: Outcome) -> None:
+    """Count one request."""
+    match outcome:
+        case Hit(kind=kind):
+            REQUESTS.labels("hit", kind).inc()
+        case Miss(reason=reason):
+            REQUESTS.labels("miss", reason).inc()
+        case Bypass(reason=reason):
+            REQUESTS.labels("bypass", reason).inc()
+
+
+class FaultLog:
+    """Counts every fault; logs each kind at most once in `every_s` seconds.
+
+    A store that is down would otherwise write a line a request. The lines name part and reason
+    and the error's type, never what the error says: its text may quote a prompt.
+    """
+
+    def __init__(self, every_s: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._next: dict[tuple[str, str], float] = {}
+
+    def record(self, part: str, reason: str, error: BaseException | None = None) -> None:
+        """Count a fault of `part`; log it unless the same was logged just now."""
+        FAULTS.labels(part, reason).inc()
+        now = self._clock()
+        if now < self._next.get((part, reason), 0.0):
+            return
+        self._next[part, reason] = now + self._every_s
+        name = type(error).__name__ if error is not None else "-"
+        _log.warning("%s failed (%s, %s); requests go to the model", part, reason, name)

@@ -1,0 +1,13 @@
+"""The store: entries by id and by nearness, bounded, expiring, shared by all workers.
+
+    base      what an entry is, what every store promises, the checks on the way in and out
+    embedded  the default: a client of one store process per machine   (`EmbeddedStore`)
+    launch    finds or starts that process; link is one connection to it; wire its frames
+    daemon    the process itself; engine and shard wrap Qdrant Edge; folder is its files
+
+Only `base` is imported here: the engine is never loaded into the proxy.
+"""
+
+from nearhit.store.base import Entry, Neighbour, Store
+
+__all__ = ["Entry", "Neighbour", "Store"]

@@ -1,0 +1,223 @@
+"""What a store keeps and what it promises. No engine and no I/O here.
+
+Every backend checks entries with `check_entry` before they leave and with `rank` or
+`is_live` when they come back: an engine's filter is an optimisation, never the guarantee.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearhit.errors import StoreError
+
+MAX_ENTRY_BYTES = 8 * 2**20
+MAX_LIMIT = 100
+MAX_INT = 2**53  # the engine compares ranges as doubles: beyond it two ints may look equal
+UNIT_TOLERANCE = 1e-3
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One stored answer.
+
+    Attributes:
+        id: UUIDv5 of scope and normalised text, made by the caller.
+        scope: Hex digest of the tenant and of all that must be equal.
+        fingerprint: Encoder artefact that made `vector`; "" without a vector (exact only).
+        text: The question.
+        completion: The answer, an opaque JSON string.
+        model: The model that answered.
+        created_at: Unix seconds.
+        expires_at: Unix seconds; from this second on the entry is gone.
+        epoch: The store's epoch at writing; an entry of another epoch is flushed.
+        signature: HMAC in hex, made and checked by the caller. Leave `vector` and `hits`
+            out of what it covers: a store may round the one and counts up the other.
+        hits: How often it was served.
+        vector: float32 `(dimension,)`, unit length; may come back rounded to half
+            precision.
+    """
+
+    id: UUID
+    scope: str
+    fingerprint: str
+    text: str
+    completion: str
+    model: str
+    created_at: int
+    expires_at: int
+    epoch: int
+    signature: str
+    hits: int = 0
+    vector: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbour:
+    """An entry and its cosine to the vector that was asked for, in [-1, 1]."""
+
+    entry: Entry
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """What `Store.search` is asked: at most `limit` live entries of one scope and encoder."""
+
+    scope: str
+    fingerprint: str
+    vector: Vector
+    limit: int
+    now: int
+
+
+class Store(Protocol):
+    """What every backend does. All methods raise `StoreError` when it cannot be done.
+
+    A call may be cancelled at any time (`asyncio.timeout`): a write then may or may not
+    have happened, and the store stays usable.
+    """
+
+    async def get(self, entry_id: UUID, now: int) -> Entry | None:
+        """Return the entry; None when absent, expired at `now`, or flushed."""
+
+    async def search(
+        self, scope: str, fingerprint: str, vector: Vector, limit: int, now: int
+    ) -> list[Neighbour]:
+        """Return the live entries of `scope` and `fingerprint`, most similar first.
+
+        Args:
+            scope: Only entries with exactly this scope.
+            fingerprint: Only entries whose vector this encoder made; not "".
+            vector: float32 `(dimension,)`, unit length.
+            limit: How many at most, 1 to 100.
+            now: Unix seconds.
+        """
+
+    async def put(self, entry: Entry) -> None:
+        """Insert the entry, or replace the one with its id.
+
+        Once it returns, the death of any process loses nothing. An entry of another epoch
+        than the store's is dropped without an error: a flush between question and answer
+        wins.
+
+        Raises:
+            StoreError: A field breaks its rule (the message names it), or no answer came.
+        """
+
+    async def touch(self, entry_id: UUID, hits: int) -> None:
+        """Add `hits` to the entry's count; a missing entry is not an error."""
+
+    async def delete(self, ids: Sequence[UUID]) -> None:
+        """Remove these entries; missing ones are not an error."""
+
+    async def flush(self) -> int:
+        """Forget everything, durably and at once, for all clients; return the new epoch."""
+
+    async def epoch(self) -> int:
+        """Return the store's epoch, which an entry must carry to be stored and found."""
+
+    async def count(self) -> int:
+        """Return how many entries are held, expired and flushed ones until swept."""
+
+    async def close(self) -> None:
+        """Let go of the store; what it holds stays."""
+
+
+def check_entry(entry: Entry, dimension: int) -> None:
+    """Refuse an entry that an engine would store wrongly, in part, or never find again.
+
+    Raises:
+        StoreError: Names the field and its rule; never shows its text.
+    """
+    if not isinstance(entry.id, UUID):
+        raise StoreError(f"`entry.id` must be a UUID, got {type(entry.id).__name__}")
+    size = 0
+    for name in ("scope", "fingerprint", "text", "completion", "model", "signature"):
+        size += _utf8_size(f"entry.{name}", getattr(entry, name))
+    if size > MAX_ENTRY_BYTES:
+        raise StoreError(
+            f"`entry.completion` and the other texts must be at most {MAX_ENTRY_BYTES} bytes "
+            f"together, got {size}; do not cache answers of this size"
+        )
+    for name in ("created_at", "expires_at", "epoch", "hits"):
+        check_int(f"entry.{name}", getattr(entry, name))
+    if (entry.vector is None) != (entry.fingerprint == ""):
+        raise StoreError("`entry.fingerprint` must be set exactly when `entry.vector` is")
+    if entry.vector is not None:
+        check_vector("entry.vector", entry.vector, dimension)
+
+
+def check_search(search: Search, dimension: int) -> None:
+    """Refuse a search that no engine can answer well.
+
+    Raises:
+        StoreError: Names the argument and its rule.
+    """
+    _utf8_size("scope", search.scope)
+    if not _utf8_size("fingerprint", search.fingerprint):
+        raise StoreError("`fingerprint` must not be empty: such entries have no vector")
+    check_vector("vector", search.vector, dimension)
+    check_int("now", search.now)
+    if type(search.limit) is not int or not 1 <= search.limit <= MAX_LIMIT:
+        raise StoreError(f"`limit` must be an int from 1 to {MAX_LIMIT}, got {search.limit!r}")
+
+
+def check_int(name: str, value: object) -> None:
+    """Refuse what is not an int from 0 to 2**53: Edge never matches 1.5 in an int index."""
+    if type(value) is not int or not 0 <= value <= MAX_INT:
+        got = value if type(value) is int else type(value).__name__
+        raise StoreError(f"`{name}` must be an int from 0 to 2**53, got {got}")
+
+
+def check_vector(name: str, vector: object, dimension: int) -> None:
+    """Refuse what is not a unit vector; Edge takes NaN and zeros and never finds them."""
+    if not isinstance(vector, np.ndarray) or vector.dtype != np.float32:
+        got = vector.dtype if isinstance(vector, np.ndarray) else type(vector).__name__
+        raise StoreError(f"`{name}` must be a float32 array, got {got}")
+    if vector.shape != (dimension,):
+        raise StoreError(f"`{name}` must have shape ({dimension},), got {vector.shape}")
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not abs(length - 1.0) <= UNIT_TOLERANCE:  # also catches NaN and infinity
+        raise StoreError(f"`{name}` must be finite and of unit length, got length {length:.4g}")
+
+
+def is_live(entry: Entry, now: int, epoch: int) -> bool:
+    """Tell whether the entry may be served at `now` by a store in `epoch`."""
+    return entry.expires_at > now and entry.epoch == epoch
+
+
+def rank(entries: Iterable[Entry], search: Search, epoch: int) -> list[Neighbour]:
+    """Drop what the search did not ask for and order the rest, most similar first."""
+    found = [
+        Neighbour(entry, _cosine(search.vector, entry.vector))
+        for entry in entries
+        if entry.vector is not None
+        and entry.scope == search.scope
+        and entry.fingerprint == search.fingerprint
+        and is_live(entry, search.now, epoch)
+    ]
+    found.sort(key=lambda neighbour: neighbour.similarity, reverse=True)
+    return found[: search.limit]
+
+
+def _cosine(a: Vector, b: Vector) -> float:
+    """Cosine in double precision; half-precision storage leaves lengths up to 2e-4 off one."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    cosine = float(x @ y) / float(np.sqrt((x @ x) * (y @ y)))
+    return min(1.0, max(-1.0, cosine))
+
+
+def _utf8_size(name: str, value: object) -> int:
+    """Size in bytes of a text that can be encoded."""
+    if not isinstance(value, str):
+        raise StoreError(f"`{name}` must be a str, got {type(value).__name__}")
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError:
+        raise StoreError(f"`{name}` must be encodable text, got a lone surrogate") from None

@@ -1,0 +1,93 @@
+"""Stand-ins that the tests share: an encoder whose vectors can be computed by eye, a clock."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+
+from nearhit.encoder import Encoding, Unencodable, Vector
+from nearhit.errors import EncoderError
+from nearhit.store import Entry, Neighbour
+from nearhit.store.base import Search, rank
+from nearhit.store.engine import Engine
+
+DIMENSION = 8
+
+
+def vector_at(degrees: float) -> Vector:
+    """A unit vector whose cosine to `vector_at(0)` is the cosine of the angle."""
+    vector = np.zeros(DIMENSION, dtype=np.float32)
+    vector[0], vector[1] = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return vector
+
+
+class InProcessStore:
+    """The engine itself as a `Store`: no process, no socket."""
+
+    def __init__(self, data_dir: Path) -> None:
+        data_dir.mkdir()
+        self.engine = Engine.open(data_dir, DIMENSION, max_entries=100_000)
+
+    async def get(self, entry_id: UUID, now: int) -> Entry | None:
+        return self.engine.get(entry_id, now)
+
+    async def search(
+        self, scope: str, fingerprint: str, vector: Vector, limit: int, now: int
+    ) -> list[Neighbour]:
+        search = Search(scope, fingerprint, vector, limit, now)
+        return rank(self.engine.search(search), search, self.engine.epoch)
+
+    async def put(self, entry: Entry) -> None:
+        self.engine.put(entry)
+
+    async def touch(self, entry_id: UUID, hits: int) -> None:
+        self.engine.touch(entry_id, hits)
+
+    async def delete(self, ids: Sequence[UUID]) -> None:
+        self.engine.delete(ids)
+
+    async def flush(self) -> int:
+        return self.engine.advance_epoch()
+
+    async def epoch(self) -> int:
+        return self.engine.epoch
+
+    async def count(self) -> int:
+        return self.engine.count()
+
+    async def close(self) -> None:
+        self.engine.close()
+
+
+class FakeEncoder:
+    """Gives each text the angle that the test names; None: it has no vector."""
+
+    fingerprint = "fake"
+    dimension = DIMENSION
+
+    def __init__(self, degrees: Mapping[str, float | None]) -> None:
+        self.degrees = dict(degrees)
+        self.encoded: list[str] = []
+        self.error: EncoderError | None = None
+
+    async def encode(self, text: str) -> Encoding:
+        if self.error is not None:
+            raise self.error
+        self.encoded.append(text)
+        degrees = self.degrees[text]
+        return Unencodable("unknown_tokens") if degrees is None else vector_at(degrees)
+
+    async def close(self) -> None:
+        self.error = EncoderError("closed")
+
+
+class Clock:
+    """Time that stands still until it is moved."""
+
+    def __init__(self, now: float = 4_000_000_000) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now

@@ -1,0 +1,1 @@
+"""Makes the adapter and the verifier that nearhit serves. Not written yet."""
