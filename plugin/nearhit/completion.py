@@ -109,9 +109,7 @@ def assemble(chunks: Iterable[Mapping[str, Any]]) -> JSON:
                 _extend_logprobs(choice.setdefault("logprobs", {}), part["logprobs"])
             _merge(choice["message"], part.get("delta") or {})
     for choice in choices.values():
-        choice["message"].setdefault("content", None)
-        for call in choice["message"].get("tool_calls") or []:
-            call.pop("index", None)
+        _close(choice["message"])
     body["choices"] = [choices[index] for index in sorted(choices)]
     return body
 
@@ -131,7 +129,8 @@ def _deltas(choice: Mapping[str, Any]) -> Iterator[tuple[JSON, JSON | None]]:
         for name, value in message.items()
         if value is not None and name not in (*_TEXT_FIELDS, "tool_calls", "function_call")
     }
-    yield {"role": "assistant", **whole}, None
+    opening = {"content": ""} if isinstance(message.get("content"), str) else {}
+    yield {"role": "assistant", **opening, **whole}, None
     logprobs = choice.get("logprobs") or {}
     for field in _TEXT_FIELDS:
         text = message.get(field)
@@ -186,6 +185,15 @@ def _merge(target: JSON, delta: Mapping[str, Any]) -> None:
             _merge(target[name], value)
         else:
             target[name] = value
+
+
+def _close(message: JSON) -> None:
+    """Make what only a stream has into what a body has."""
+    for call in message.get("tool_calls") or []:
+        call.pop("index", None)
+    if not message.get("content"):
+        # A stream opens with "" whatever comes; a body without text has null.
+        message["content"] = None
 
 
 def _merge_calls(calls: list[JSON], parts: Sequence[Mapping[str, Any]]) -> None:

@@ -121,8 +121,20 @@ def install(find: Finder) -> None:
 def replay_body(kept: completion.JSON) -> ModelResponse:
     """Return the answer as a body with an id and time of its own."""
     body = ModelResponse(**completion.as_body(kept, _new_id(), int(time.time())))
-    body._hidden_params = {"response_cost": 0.0, "cache_hit": True}
+    body._hidden_params = _Unpriced(cache_hit=True)
     return body
+
+
+class _Unpriced(dict[str, Any]):
+    """Hidden parameters that take no price.
+
+    LiteLLM notes here that a hit costs 0, and then computes what the hit saved from that note:
+    0 for every body (a stream, which has no such note, is right).
+    """
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Take everything but the price."""
+        super().update({k: v for k, v in dict(*args, **kwargs).items() if k != "response_cost"})
 
 
 def replay_stream(

@@ -90,7 +90,7 @@ def test_stream_with_log_probabilities_sends_each_with_its_token() -> None:
         (part["delta"]["content"], part["logprobs"]["content"])
         for chunk in chunks
         for part in chunk["choices"]
-        if "content" in part["delta"]
+        if part.get("logprobs")
     ]
     assert sent == [(token["token"], [token]) for token in tokens]
     assert as_body(assemble(chunks), "chatcmpl-first", 1) == body

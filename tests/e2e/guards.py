@@ -1,0 +1,29 @@
+"""Guardrails of these tests: one reads what goes in, one what comes out."""
+
+from typing import Any
+
+from fastapi import HTTPException
+from litellm.integrations.custom_guardrail import CustomGuardrail
+
+
+class BlocksInput(CustomGuardrail):
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> dict[str, Any]:
+        if "forbidden" in str(data["messages"][-1]["content"]) and "sk-bob" in str(
+            user_api_key_dict.api_key
+        ):
+            raise HTTPException(status_code=400, detail="input refused")
+        return data
+
+
+class BlocksOutput(CustomGuardrail):
+    async def async_post_call_success_hook(
+        self, data: dict[str, Any], user_api_key_dict: Any, response: Any
+    ) -> Any:
+        content = response.choices[0].message.content or ""
+        if "poison" in content:
+            raise HTTPException(status_code=400, detail="output refused")
+        if "person-1" in content:
+            response.choices[0].message.content = content.replace("person-1", "Ann")
+        return response

@@ -1,0 +1,19 @@
+"""The proxy's authentication in these tests: five keys, of two teams and two organisations."""
+
+from fastapi import HTTPException, Request
+from litellm.proxy._types import UserAPIKeyAuth
+
+PEOPLE = {
+    "sk-alice": {"team_id": "red", "org_id": "north"},
+    "sk-bob": {"team_id": "red", "org_id": "north"},
+    "sk-carol": {"team_id": "blue", "org_id": "north"},
+    "sk-dave": {},
+    "sk-erin": {},
+    "sk-off": {"metadata": {"nearhit": "off"}},
+}
+
+
+async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
+    if api_key not in PEOPLE:
+        raise HTTPException(status_code=401, detail="unknown key")
+    return UserAPIKeyAuth(api_key=f"hash-of-{api_key}", **PEOPLE[api_key])
