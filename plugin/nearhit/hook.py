@@ -55,6 +55,8 @@ _PROXY_FIELDS = frozenset(OPENAI_CHAT_COMPLETION_PARAMS) | {
     "prompt_variables",
     "prompt_version",
 }
+# LiteLLM's log has cost 0 for a hit; without these its headers would have the model's price.
+_FREE = {f"x-litellm-response-cost{part}": "0.0" for part in ("", "-original", "-input", "-output")}
 _OPT_OUT = frozenset({"off", "bypass", "false", "0", "no"})
 
 
@@ -143,6 +145,10 @@ class NearhitHook(CustomLogger):
         body = {name: value for name, value in data.items() if name in names}
         return read(body, _tenant(key, self.settings.scope), self._policy, self._secret)
 
+    def _call_of(self, data: Mapping[str, Any]) -> _Call | None:
+        logging_obj = data.get("litellm_logging_obj")
+        return None if logging_obj is None else self._calls.get(logging_obj)
+
     def _find(self, logging_obj: Any) -> replay.Found | None:
         """Return what `replay` is to answer this call with."""
         call = self._calls.get(logging_obj)
@@ -162,7 +168,7 @@ class NearhitHook(CustomLogger):
         """Let a hit be served while every deployment cools down: it calls none of them."""
         if healthy_deployments or request_kwargs is None:
             return healthy_deployments
-        call = self._calls.get(request_kwargs.get("litellm_logging_obj"))
+        call = self._call_of(request_kwargs)
         if call is None or call.replayable is None:
             return healthy_deployments
         from litellm.proxy.proxy_server import llm_router
@@ -175,7 +181,7 @@ class NearhitHook(CustomLogger):
         self, request_data: dict[str, Any], response: Any, call_type: Any
     ) -> None:
         """Copy a body as the model gave it."""
-        call = self._calls.get(request_data.get("litellm_logging_obj"))
+        call = self._call_of(request_data)
         if call is not None and call.lookup is not None and isinstance(response, ModelResponse):
             try:
                 call.packed = completion.pack(response.model_dump(mode="json"))
@@ -191,7 +197,7 @@ class NearhitHook(CustomLogger):
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str]:
         """Say what the cache did; store a body, which is about to be sent; note a stream."""
-        call = self._calls.get(data.get("litellm_logging_obj"))
+        call = self._call_of(data)
         if call is None or response is None:
             return {}
         try:
@@ -213,7 +219,7 @@ class NearhitHook(CustomLogger):
         self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
         """Pass a stream through; store it when the client has been sent all of it."""
-        call = self._calls.get(request_data.get("litellm_logging_obj"))
+        call = self._call_of(request_data)
         try:
             async for chunk in response:
                 yield chunk
@@ -236,7 +242,7 @@ class NearhitHook(CustomLogger):
         traceback_str: str | None = None,
     ) -> None:
         """Send those who wait for this answer to the model."""
-        call = self._calls.get(request_data.get("litellm_logging_obj"))
+        call = self._call_of(request_data)
         if call is not None and call.lookup is not None and call.lookup.flight is not None:
             self._ready_cache().drop(call.lookup, "model_failed")
 
@@ -403,8 +409,7 @@ def _headers(call: _Call) -> dict[str, str]:
         "x-nearhit-entry": str(outcome.entry.id),
         "cache-status": f"nearhit; {served}; detail={outcome.kind}",
         "age": str(age_s),
-        # LiteLLM's log has cost 0 for a hit; without this its header has the model's price.
-        "x-litellm-response-cost": "0.0",
+        **_FREE,
     }
 
 

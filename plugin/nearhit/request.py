@@ -32,6 +32,7 @@ HARMLESS = frozenset(
         "timeout",
         "request_timeout",
         "stream_timeout",
+        "client_side_timeout",  # LiteLLM's own note of `timeout`
         "num_retries",
         "max_retries",
         "store",

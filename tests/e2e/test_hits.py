@@ -5,6 +5,7 @@ from typing import Any
 
 import openai
 import pytest
+
 from gateway import MODEL, Gateway, Reply, Upstream
 
 QUESTION = "How do I bake bread?"
@@ -174,7 +175,7 @@ def test_stream_hit_is_what_the_model_streamed(
     proxy: Gateway, upstream: Upstream, answer: dict[str, Any], usage: bool
 ) -> None:
     upstream.script(**answer)
-    options = {"stream": True, "stream_options": {"include_usage": usage}}
+    options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": usage}}
     model = proxy.learn(QUESTION, **options)
     hit = proxy.ask(QUESTION, **options)
     assert (hit.outcome, hit.ended) == ("hit", True)
@@ -268,12 +269,10 @@ async def test_async_openai_sdk_sees_a_stream_hit_as_any_stream(
     proxy: Gateway, upstream: Upstream
 ) -> None:
     model = proxy.learn(QUESTION)
+    messages: Any = proxy.messages(QUESTION)
     async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="sk-alice") as client:
-        stream = await client.chat.completions.create(
-            model=MODEL,
-            messages=proxy.messages(QUESTION),  # type: ignore[arg-type]
-            stream=True,
-        )
-        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
-    assert text == model.text
+        chunks = client.chat.completions.stream(model=MODEL, messages=messages)
+        async with chunks as events:
+            final = await events.get_final_completion()
+    assert final.choices[0].message.content == model.text
     assert upstream.count == 1

@@ -31,15 +31,15 @@ class Reply:
 
     @property
     def outcome(self) -> str:
-        return self.headers.get("x-nearhit", "none")
+        return str(self.headers.get("x-nearhit", "none"))
 
     @property
-    def reason(self) -> str | None:
-        return self.headers.get("x-nearhit-reason")
+    def reason(self) -> str:
+        return str(self.headers.get("x-nearhit-reason"))
 
     @property
-    def kind(self) -> str | None:
-        return self.headers.get("x-nearhit-kind")
+    def kind(self) -> str:
+        return str(self.headers.get("x-nearhit-kind"))
 
     @property
     def text(self) -> str:
@@ -162,9 +162,12 @@ def config_of(upstream: str, *, nearhit: JSON | None, **sections: Any) -> JSON:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, config: JSON, artefacts: Path, workers: int = 1, **environ: str
+    folder: Path, config: JSON, artefacts: Path, *, workers: int = 1, is_warm: bool = True
 ) -> Iterator[Gateway]:
-    """Run a proxy with this config in this folder; its data folder is `folder/data`."""
+    """Run a proxy with this config in this folder; its data folder is `folder/data`.
+
+    `is_warm` waits for the encoder first.
+    """
     folder.mkdir(exist_ok=True)
     for name in ("people.py", "recorder.py", "guards.py"):
         shutil.copyfile(HERE / name, folder / name)
@@ -177,15 +180,14 @@ def running(
     settings = {
         "NEARHIT_DATA_DIR": str(data),
         "RECORD": str(folder / "record.jsonl"),
-        "DEFAULT_MAX_RECURSE_DEPTH": "100",
-        **environ,
     }
     with (
         stack.proxy(path, folder, settings, workers=workers) as server,
         httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client,
     ):
         gateway = Gateway(server, folder, client)
-        wait_until_warm(gateway)
+        if is_warm:
+            wait_until_warm(gateway)
         yield gateway
 
 

@@ -1,9 +1,11 @@
 """The proxy's authentication in these tests: five keys, of two teams and two organisations."""
 
+from typing import Any
+
 from fastapi import HTTPException, Request
 from litellm.proxy._types import UserAPIKeyAuth
 
-PEOPLE = {
+PEOPLE: dict[str, dict[str, Any]] = {
     "sk-alice": {"team_id": "red", "org_id": "north"},
     "sk-bob": {"team_id": "red", "org_id": "north"},
     "sk-carol": {"team_id": "blue", "org_id": "north"},
