@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -173,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--serve", action="store_true", help="keep the proxy running")
     parser.add_argument("--port", type=int, default=4000, help="port with --serve")
     options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end too
     console = Console(width=None if sys.stdout.isatty() else 150)
     try:
         return serve(console, options.port) if options.serve else show(console)

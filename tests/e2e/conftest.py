@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway import Gateway, Upstream, config_of, running
 
 import stack
+from gateway import Gateway, Upstream, config_of, running
 
 
 @pytest.fixture(scope="session")
