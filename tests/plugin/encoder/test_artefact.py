@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from nearhit.encoder.artefact import MANIFEST_FILE, Artefact, ensure_artefact
+from nearhit.encoder.artefact import (
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    TOKENIZER_FILE,
+    Artefact,
+    ensure_artefact,
+)
 from nearhit.encoder.files import sha256_file
-from nearhit.encoder.recipe import GRAPH_FILE, TOKENIZER_FILE
 from nearhit.errors import EncoderError
 
 WriteBase = Callable[..., Path]
@@ -50,7 +55,7 @@ def test_artefact_says_what_it_is_made_of(tiny_artefact: Artefact, tiny_base: Pa
         name: sha256_file(tiny_artefact.path / name) for name in (GRAPH_FILE, TOKENIZER_FILE)
     }
     assert (manifest.dimension, manifest.max_tokens) == (32, 256)
-    assert manifest.precision == "fp16"
+    assert manifest.precision == "fp16 weights, fp32 arithmetic"
 
 
 def test_second_call_returns_what_the_first_built(tmp_path: Path, tiny_base: Path) -> None:

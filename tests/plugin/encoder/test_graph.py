@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from nearhit.encoder.graph import Architecture, build_graph
-from nearhit.encoder.session import embed, open_session
+from nearhit.encoder.runtime import embed, open_session
 from nearhit.encoder.weights import Tensors, read_tensors
 from nearhit.errors import EncoderError
 

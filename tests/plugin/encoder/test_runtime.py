@@ -129,7 +129,7 @@ async def test_text_without_a_trustworthy_vector_is_unencodable(
 async def test_text_that_fits_is_never_refused_for_its_characters(
     tiny_encoder: OnnxEncoder, text: str
 ) -> None:
-    ids = tiny_encoder._reader.tokenizer.encode(text).ids
+    ids = tiny_encoder._tokenizer.encode(text).ids
     assert len(ids) <= 256
     assert vector(await tiny_encoder.encode(text)).shape == (tiny_encoder.dimension,)
 
