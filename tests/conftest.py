@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches one
+
 from nearhit.encoder.artefact import ensure_artefact
 from nearhit.encoder.weights import DEFAULT_BASE, base_folder
 from nearhit.errors import EncoderError

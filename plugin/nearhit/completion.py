@@ -17,6 +17,12 @@ from typing import Any
 JSON = dict[str, Any]
 
 _COMPLETE = frozenset({"stop", "tool_calls", "function_call"})
+# A fixed few: reasons become labels of a metric, and a model may send anything.
+_INCOMPLETE: dict[object, str] = {
+    None: "finish_missing",
+    "length": "finish_length",
+    "content_filter": "finish_content_filter",
+}
 _OWN_TO_ONE_ANSWER = frozenset({"id", "created", "object"})
 # About one line of a terminal every three chunks: models send 1 to 10 tokens at a time.
 # The bound on a word keeps text without spaces (Chinese, base64) from coming in one lump.
@@ -38,8 +44,9 @@ def pack(body: Mapping[str, Any]) -> str | Unstorable:
         return Unstorable("no_choices")
     for choice in choices:
         message = choice.get("message") or {}
-        if choice.get("finish_reason") not in _COMPLETE:
-            return Unstorable(f"finish_{choice.get('finish_reason')}")
+        finish = choice.get("finish_reason")
+        if finish not in _COMPLETE:
+            return Unstorable(_INCOMPLETE.get(finish, "finish_other"))
         if not any(value for name, value in message.items() if name != "role"):
             return Unstorable("empty")
     kept = {name: value for name, value in body.items() if name not in _OWN_TO_ONE_ANSWER}

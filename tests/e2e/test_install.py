@@ -76,7 +76,7 @@ def test_wheel_in_a_clean_environment_serves_hits_without_torch(
             url = f"{server.url}/v1/chat/completions"
             return httpx.post(url, json=body, headers=headers, timeout=60).raise_for_status()
 
-        def kind(text: str) -> str | None:
+        def kind(text: str) -> object:
             return ask(text).headers.get("x-nearhit-kind")
 
         until(lambda: ask(f"{time.time()}?").headers["x-nearhit-reason"] != "no_encoder")
@@ -114,10 +114,10 @@ def test_load_loses_no_answer(
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "artefacts").symlink_to(real_artefacts)
-    command = [sys.executable, pytestconfig.rootpath / "examples" / "load.py"]
+    command = [sys.executable, str(pytestconfig.rootpath / "examples" / "load.py")]
     figures = tmp_path / "figures.json"
     done = subprocess.run(
-        [*command, "--requests", "120", "--callers", "8", "--json", figures, "--thinks-s", "0.1"],
+        [*command, "--requests", "120", "--callers", "8", "--json", str(figures), "--thinks-s", "0.1"],
         env={**os.environ, "NEARHIT_DATA_DIR": str(tmp_path / "data")},
         capture_output=True,
         text=True,

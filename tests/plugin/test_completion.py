@@ -143,9 +143,17 @@ def test_body_has_the_new_id_and_all_else_of_the_stored_one() -> None:
     assert as_body(kept_of(body), "new", 5) == {**body, "id": "new", "created": 5}
 
 
-@pytest.mark.parametrize("finish", ["length", "content_filter", "error", None])
-def test_pack_of_an_incomplete_answer_refuses(finish: Any) -> None:
-    assert pack(body_of({"content": "He"}, finish=finish)) == Unstorable(f"finish_{finish}")
+@pytest.mark.parametrize(
+    ("finish", "reason"),
+    [
+        ("length", "finish_length"),
+        ("content_filter", "finish_content_filter"),
+        (None, "finish_missing"),
+        ("a reason of next year", "finish_other"),
+    ],
+)
+def test_pack_of_an_incomplete_answer_refuses(finish: Any, reason: str) -> None:
+    assert pack(body_of({"content": "He"}, finish=finish)) == Unstorable(reason)
 
 
 @pytest.mark.parametrize("finish", ["stop", "tool_calls", "function_call"])
@@ -175,7 +183,7 @@ def test_pack_of_a_lone_surrogate_refuses() -> None:
 
 def test_assemble_of_a_stream_cut_short_gives_nothing_that_can_be_stored() -> None:
     chunks = stream_of(body_of({"content": "one two three four five six seven"}))[:2]
-    assert pack(assemble(chunks)) == Unstorable("finish_None")
+    assert pack(assemble(chunks)) == Unstorable("finish_missing")
 
 
 def test_assemble_of_nothing_gives_nothing_that_can_be_stored() -> None:
