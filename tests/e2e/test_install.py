@@ -117,7 +117,17 @@ def test_load_loses_no_answer(
     command = [sys.executable, str(pytestconfig.rootpath / "examples" / "load.py")]
     figures = tmp_path / "figures.json"
     done = subprocess.run(
-        [*command, "--requests", "120", "--callers", "8", "--json", str(figures), "--thinks-s", "0.1"],
+        [
+            *command,
+            "--requests",
+            "120",
+            "--callers",
+            "8",
+            "--json",
+            str(figures),
+            "--thinks-s",
+            "0.1",
+        ],
         env={**os.environ, "NEARHIT_DATA_DIR": str(tmp_path / "data")},
         capture_output=True,
         text=True,
