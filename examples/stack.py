@@ -69,6 +69,9 @@ def proxy(
         *("--port", str(port)),
         *("--num_workers", str(workers)),
     ]
+    if workers > 1:
+        # On a busy machine a worker imports for longer than the 5 s after which it is killed.
+        command += ["--timeout_worker_healthcheck", "120"]
     settings = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "127.0.0.1", **environ}
     url = f"http://127.0.0.1:{port}"
     with _run(command, settings, folder / "proxy.log", url, "/health/readiness", cwd) as server:
