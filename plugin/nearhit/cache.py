@@ -26,7 +26,7 @@ from nearhit.store import Entry, Store
 _WRITE_TIMEOUT_S = 10.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Lookup:
     """One request's way through the cache, and what storing its answer needs.
 
@@ -90,7 +90,7 @@ class Cache:
         lookup.epoch, entry = await asyncio.gather(
             self._store.epoch(), self._store.get(question.id, now)
         )
-        if entry is not None and self._is_ours(entry, question):
+        if entry is not None and entry.text == question.text and self._is_ours(entry, question):
             return Hit(entry, "exact", 1.0)
         if question.exact_only is not None:
             return Miss(question.exact_only)
@@ -116,8 +116,10 @@ class Cache:
             entry = await flight.wait(wait_s)
             if entry is not None and self._is_live(entry, lookup.epoch or 0):
                 lookup.outcome = Hit(entry, "coalesced", 1.0)
-        else:
-            lookup.flight = self._flights.open(lookup.question.id)
+                return
+            flight.retire()  # too slow, or failed: nobody else is to wait for it
+        if self._flights.find(lookup.question.id) is None:
+            lookup.flight = self._flights.open(lookup.question.id, lookup)
 
     def keep(self, lookup: Lookup, completion: str) -> None:
         """Store a complete answer in the background, and give it to those who wait for it."""

@@ -65,9 +65,10 @@ def unpack(packed: str) -> JSON:
         ValueError: it is no stored completion.
     """
     kept = json.loads(packed)
-    if not isinstance(kept, dict) or not isinstance(kept.get("choices"), list):
+    choices = kept.get("choices") if isinstance(kept, dict) else None
+    if not isinstance(choices, list) or not all(_is_choice(choice) for choice in choices):
         raise ValueError("a stored completion must be an object with choices")
-    return kept
+    return dict(kept)
 
 
 def as_body(kept: Mapping[str, Any], answer_id: str, created: int) -> JSON:
@@ -119,6 +120,14 @@ def assemble(chunks: Iterable[Mapping[str, Any]]) -> JSON:
         _close(choice["message"])
     body["choices"] = [choices[index] for index in sorted(choices)]
     return body
+
+
+def _is_choice(choice: object) -> bool:
+    return (
+        isinstance(choice, dict)
+        and isinstance(choice.get("index", 0), int)
+        and isinstance(choice.get("message"), dict)
+    )
 
 
 def _choice(index: int, delta: JSON, finish: object, logprobs: object) -> JSON:

@@ -1,6 +1,7 @@
 """Identical questions in flight: the first goes to the model, the others wait for its answer."""
 
 import asyncio
+import weakref
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -37,10 +38,7 @@ class Flight:
 
 
 class Flights:
-    """The questions in flight in this process, by id.
-
-    Weak: a flight whose request vanished without a word is gone with it.
-    """
+    """The questions in flight in this process, by id."""
 
     def __init__(self) -> None:
         self._flights: WeakValueDictionary[UUID, Flight] = WeakValueDictionary()
@@ -50,8 +48,15 @@ class Flights:
         flight = self._flights.get(question_id)
         return None if flight is None or flight.is_over else flight
 
-    def open(self, question_id: UUID) -> Flight:
-        """Open a flight; the caller must land or abandon it."""
-        flight = Flight()
+    def open(self, question_id: UUID, owner: object) -> Flight:
+        """Open a flight; its owner must land or abandon it, and abandons it by vanishing."""
+        flight, loop = Flight(), asyncio.get_running_loop()
+
+        def abandon() -> None:
+            # The owner may be collected by any thread, and after the loop has ended.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(flight.abandon)
+
+        weakref.finalize(owner, abandon).atexit = False
         self._flights[question_id] = flight
         return flight

@@ -11,8 +11,9 @@ Bodies and streams are then logged with `cache_hit` true and cost 0, keep every 
 the model group that was asked, and pass output guardrails like any answer.
 
 How an answer gets in. A body is copied before output guardrails change it (they will run again
-on every hit), a stream from the chunks as they came from the model; both are stored only when
-the client has been sent all of it, so what a guardrail blocks or a client cancels is not.
+on every hit), a stream from the chunks as they came from the model, and not at all where a
+guardrail may change chunks in place; both are stored only when the client has been sent all of
+it, so what a guardrail blocks or a client cancels is not.
 
 The hook goes last among the callbacks, so that it looks up after guardrails, masking, budget
 and rate limits have had their say, and sees a stream end after every guardrail has.
@@ -20,16 +21,18 @@ and rate limits have had their say, and sees a stream end after every guardrail 
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import litellm
-from litellm.constants import OPENAI_CHAT_COMPLETION_PARAMS
+from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy.utils import ProxyLogging
 from litellm.types.utils import ModelResponse
 
 from nearhit import completion, config, replay
@@ -45,22 +48,26 @@ from nearhit.signing import read_secret
 _log = logging.getLogger("nearhit")
 
 _CHAT = "acompletion"
-# Fields that a proxy, key or team setting may add to a request, beside those of the client.
-_PROXY_FIELDS = frozenset(OPENAI_CHAT_COMPLETION_PARAMS) | {
-    "model",
-    "messages",
-    "extra_body",
-    "guardrails",
-    "prompt_id",
-    "prompt_variables",
-    "prompt_version",
-}
+# What LiteLLM adds to every request for its own use. Whatever else is there counts: the client,
+# a key's or team's settings or another callback put it there.
+_INTERNAL = frozenset(
+    {
+        "metadata",
+        "litellm_metadata",
+        "proxy_server_request",
+        "secret_fields",
+        "litellm_logging_obj",
+        "headers",  # see `_forwarded`
+    }
+)
+# Headers that name one request and change no answer.
+_VOLATILE = re.compile(r"(?i)x-(request|correlation|amzn-trace|b3|stainless|litellm|nearhit)")
 # LiteLLM's log has cost 0 for a hit; without these its headers would have the model's price.
 _FREE = {f"x-litellm-response-cost{part}": "0.0" for part in ("", "-original", "-input", "-output")}
 _OPT_OUT = frozenset({"off", "bypass", "false", "0", "no"})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class _Call:
     """What is known of one request between the hooks that LiteLLM calls for it."""
 
@@ -89,6 +96,7 @@ class NearhitHook(CustomLogger):
         self._faults = FaultLog()
         # Keyed by LiteLLM's logging object, one a request, which no client can name.
         self._calls: WeakKeyDictionary[Any, _Call] = WeakKeyDictionary()
+        self._by_id: WeakValueDictionary[str, _Call] = WeakValueDictionary()
         self._cache: Cache | None = None
         self._starting: asyncio.Task[None] | None = None
         # The event loop keeps no strong reference to a task.
@@ -104,15 +112,19 @@ class NearhitHook(CustomLogger):
             await self._before(user_api_key_dict, data, call_type)
         except Exception as error:  # noqa: BLE001 - fail open: the model answers
             self._faults.record("hook", "pre_call", error)
+            call = self._call_of(data)
+            if call is not None:
+                call.bypass, call.lookup, call.replayable = Bypass("error"), None, None
         return data
 
     async def _before(self, key: Any, data: dict[str, Any], call_type: str) -> None:
-        self._go_last()
         logging_obj = data.get("litellm_logging_obj")
         if logging_obj is None:
             return
         call = self._calls[logging_obj] = _Call()
-        found = self._read(key, data, call_type)
+        self._by_id[str(data.get("litellm_call_id"))] = call
+        # Moved only now, the callbacks behind it have not had their say on this request.
+        found = Bypass("starting") if self._go_last() else self._read(key, data, call_type)
         if isinstance(found, Bypass):
             call.bypass = found
             count_outcome(found)
@@ -121,8 +133,10 @@ class NearhitHook(CustomLogger):
         outcome = call.lookup.outcome
         if isinstance(outcome, Hit):
             try:
-                call.replayable = completion.unpack(outcome.entry.completion)
-            except ValueError as error:
+                kept = completion.unpack(outcome.entry.completion)
+                replay.replay_body(kept)  # what LiteLLM does not take must fail here, not later
+                call.replayable = kept
+            except Exception as error:  # noqa: BLE001 - an entry of another shape is a miss
                 self._faults.record("store", "corrupt_entry", error)
                 call.lookup.outcome = Miss("corrupt_entry")
         count_outcome(call.lookup.outcome)
@@ -142,13 +156,18 @@ class NearhitHook(CustomLogger):
         opted_out = _opt_out(request.get("headers") or {}, data, key)
         if opted_out is not None:
             return Bypass(opted_out)
-        sent = request.get("body")
-        names = _PROXY_FIELDS | (set(sent) if isinstance(sent, dict) else set())
-        body = {name: value for name, value in data.items() if name in names}
-        tags = (data.get("metadata") or {}).get("tags")
-        if tags:  # they choose among the deployments of a model group
-            body["tags"] = tags
-        return read(body, _tenant(key, self.settings.scope), self._policy, self._secret)
+        tenant = _tenant(key, self.settings.scope)
+        if tenant is None:
+            return Bypass("no_identity")
+        body = {
+            name: value
+            for name, value in data.items()
+            if name not in _INTERNAL and not name.startswith("_litellm")
+        }
+        # They choose among the deployments of a model group.
+        body["metadata.tags"] = (data.get("metadata") or {}).get("tags") or None
+        body["headers"] = _forwarded(data.get("headers"))
+        return read(body, tenant, self._policy, self._secret)
 
     def _call_of(self, data: Mapping[str, Any]) -> _Call | None:
         logging_obj = data.get("litellm_logging_obj")
@@ -212,7 +231,12 @@ class NearhitHook(CustomLogger):
                     self._ready_cache().drop(call.lookup, "fallback")
                     call.lookup.flight = None
                 elif hasattr(response, "__aiter__"):
-                    call.stream = response
+                    if self._is_alone_on_streams():
+                        call.stream = response
+                    else:
+                        # Its chunks may be changed for this client before they are copied.
+                        self._ready_cache().drop(call.lookup, "stream_guarded")
+                        call.lookup.flight = None
                 else:
                     self._store(call, call.packed)
             return _headers(call)
@@ -253,7 +277,9 @@ class NearhitHook(CustomLogger):
         traceback_str: str | None = None,
     ) -> None:
         """Send those who wait for this answer to the model."""
-        call = self._call_of(request_data)
+        # LiteLLM has taken the logging object out by now. The id may be of a client's choice: all
+        # that it can do with another's is to send those who wait for it to the model.
+        call = self._by_id.get(str(request_data.get("litellm_call_id")))
         if call is not None and call.lookup is not None and call.lookup.flight is not None:
             self._ready_cache().drop(call.lookup, "model_failed")
 
@@ -306,11 +332,26 @@ class NearhitHook(CustomLogger):
         if self.settings.mode != "off":
             self._ready_cache()
 
-    def _go_last(self) -> None:
+    def _go_last(self) -> bool:
+        """Stand behind all other callbacks; tell whether that had to be changed."""
         callbacks = litellm.callbacks
-        if callbacks and callbacks[-1] is not self and self in callbacks:
-            callbacks.remove(self)
-            callbacks.append(self)
+        if not callbacks or callbacks[-1] is self or self not in callbacks:
+            return False
+        # A new list: others may be walking through the old one.
+        litellm.callbacks = [*(other for other in callbacks if other is not self), self]
+        return True
+
+    def _is_alone_on_streams(self) -> bool:
+        """Whether no callback but LiteLLM's own bookkeeping may change the chunks of a stream."""
+        found = ProxyLogging.callback_capabilities()
+        return not found.has_streaming_chunk_override and all(
+            callback is self
+            or (
+                type(callback).__module__.startswith("litellm.")
+                and not isinstance(callback, CustomGuardrail)
+            )
+            for callback, _ in found.iterator_overrides
+        )
 
 
 _DIMENSION = 384
@@ -333,23 +374,43 @@ def load_encoder(settings: Settings) -> Encoder:
     )
 
 
-def _tenant(key: Any, scope: str) -> tuple[str, ...]:
+def _tenant(key: Any, scope: str) -> tuple[str, ...] | None:
     """Name who shares answers, from the key object that LiteLLM's authentication made.
 
-    A key without a team (or organisation) shares with nobody in `scope: team` (or `org`).
+    Who has no team (or organisation) shares with nobody in `scope: team` (or `org`). Single
+    sign-on knows users and no keys; None: there is nothing to tell this caller by.
     """
-    own = str(getattr(key, "api_key", None) or getattr(key, "token", None) or "")
-    match scope:
-        case "global":
-            return ("global",)
-        case "team" if getattr(key, "team_id", None):
-            return ("team", str(key.team_id))
-        case "org" if getattr(key, "org_id", None):
-            return ("org", str(key.org_id))
-        case "end_user":
-            return ("end_user", own, str(getattr(key, "end_user_id", None) or ""))
-        case _:
-            return ("key", own)
+    own = _identity(key)
+    if scope == "global":
+        return ("global",)
+    if scope == "team" and getattr(key, "team_id", None):
+        return ("team", str(key.team_id))
+    if scope == "org" and getattr(key, "org_id", None):
+        return ("org", str(key.org_id))
+    if own is None:
+        return None
+    if scope == "end_user":
+        return ("end_user", *own, str(getattr(key, "end_user_id", None) or ""))
+    return own
+
+
+def _identity(key: Any) -> tuple[str, ...] | None:
+    token = getattr(key, "api_key", None) or getattr(key, "token", None)
+    if token:
+        return ("key", str(token))
+    user = getattr(key, "user_id", None)
+    if user:
+        team, org = getattr(key, "team_id", None), getattr(key, "org_id", None)
+        return ("user", str(user), str(team), str(org))
+    return None
+
+
+def _forwarded(headers: Any) -> dict[str, str] | None:
+    """Return the client's headers that LiteLLM forwards to the model, where it is told to."""
+    if not isinstance(headers, dict):
+        return None
+    kept = {str(k).lower(): str(v) for k, v in headers.items() if not _VOLATILE.match(str(k))}
+    return kept or None
 
 
 def _opt_out(headers: Mapping[str, Any], data: Mapping[str, Any], key: Any) -> str | None:

@@ -166,6 +166,8 @@ class ReplayStream(CustomStreamWrapper):
         self._replayed: Iterator[completion.JSON] = iter(chunks)
         self._whole = whole
         self._is_logged = False
+        # A client that leaves half-way is logged by LiteLLM, from this: a hit, at no cost.
+        logging_obj.model_call_details["cache_hit"] = True
 
     async def __anext__(self) -> ModelResponseStream:
         for chunk in self._replayed:

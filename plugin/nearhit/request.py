@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import json
 import re
-import unicodedata
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ HARMLESS = frozenset(
 )
 # A caller who brings an endpoint or a key of its own gets that endpoint's answers only.
 _CREDENTIALS = frozenset(
-    {"api_key", "api_base", "base_url", "api_version", "user_config", "organization"}
+    {"api_key", "api_base", "base_url", "user_config", "organization", "provider_specific_header"}
 )
 _TOOL_FIELDS = frozenset({"tools", "tool_choice", "functions", "function_call"})
 _MEDIA_FIELDS = frozenset({"audio", "modalities"})
@@ -138,12 +137,12 @@ def read(
 
 
 def normalise(text: str) -> str:
-    """Fold what no reader can see: canonically equal forms, line ends, outer white space.
+    """Fold line ends and outer white space; all else counts, to the letter.
 
-    Inner white space stays: in code and in quoted text it means something.
-    Source: Unicode Standard Annex 15, normalization form C.
+    No Unicode normalization: it makes two code points one, which a question may be about, and a
+    run of 80,000 combining marks takes it two seconds. The encoder folds them for meaning.
     """
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip()
+    return text.replace("\r\n", "\n").strip()
 
 
 def canonical(value: object) -> bytes:
@@ -175,8 +174,12 @@ def _refuse(body: Mapping[str, Any]) -> str | None:
         return "last_role"
     if body.get("n") not in (None, 1):
         return "several_choices"
-    if any(body.get(field) is not None for field in _CREDENTIALS):
+    if any(body.get(field) for field in _CREDENTIALS):
         return "client_credentials"
+    if body.get("mock_response") is not None:
+        return "mocked"  # another callback's answer, or a test's: not the model's
+    if body.get("web_search_options") is not None:
+        return "web_search"  # the answer is of today
     return None
 
 
@@ -211,7 +214,7 @@ def _answer_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in body.items():
         if name in HARMLESS or name in ("messages", "n") or value is None:
             continue
-        if name in _FLOATS and type(value) is int:
+        if name in _FLOATS and type(value) is int and abs(value) < 2**53:
             value = float(value)
         fields[name] = value
     return fields

@@ -16,7 +16,7 @@ def entry() -> Entry:
 
 
 async def test_flight_that_lands_gives_its_answer_to_all_who_wait(entry: Entry) -> None:
-    flight = Flights().open(entry.id)
+    flight = Flights().open(entry.id, OWNER)
     waiting = [asyncio.create_task(flight.wait(60)) for _ in range(3)]
     await asyncio.sleep(0)
     flight.land(entry)
@@ -24,7 +24,7 @@ async def test_flight_that_lands_gives_its_answer_to_all_who_wait(entry: Entry) 
 
 
 async def test_flight_that_is_abandoned_sends_all_who_wait_away(entry: Entry) -> None:
-    flight = Flights().open(entry.id)
+    flight = Flights().open(entry.id, OWNER)
     waiting = asyncio.create_task(flight.wait(60))
     await asyncio.sleep(0)
     flight.abandon()
@@ -33,11 +33,11 @@ async def test_flight_that_is_abandoned_sends_all_who_wait_away(entry: Entry) ->
 
 
 async def test_flight_that_takes_too_long_is_not_waited_for(entry: Entry) -> None:
-    assert await Flights().open(entry.id).wait(0.01) is None
+    assert await Flights().open(entry.id, OWNER).wait(0.01) is None
 
 
 async def test_waiter_that_is_cancelled_leaves_the_flight_to_the_others(entry: Entry) -> None:
-    flight = Flights().open(entry.id)
+    flight = Flights().open(entry.id, OWNER)
     gone, stays = (asyncio.create_task(flight.wait(60)) for _ in range(2))
     await asyncio.sleep(0)
     gone.cancel()
@@ -49,7 +49,7 @@ async def test_waiter_that_is_cancelled_leaves_the_flight_to_the_others(entry: E
 async def test_find_gives_a_flight_from_its_opening_until_it_is_retired(entry: Entry) -> None:
     flights = Flights()
     assert flights.find(entry.id) is None
-    flight = flights.open(entry.id)
+    flight = flights.open(entry.id, OWNER)
     assert flights.find(entry.id) is flight
     flight.land(entry)
     assert flights.find(entry.id) is flight
@@ -60,20 +60,31 @@ async def test_find_gives_a_flight_from_its_opening_until_it_is_retired(entry: E
 
 async def test_find_does_not_give_a_flight_that_was_abandoned(entry: Entry) -> None:
     flights = Flights()
-    flights.open(entry.id).abandon()
+    flights.open(entry.id, OWNER).abandon()
     assert flights.find(entry.id) is None
 
 
 async def test_flight_that_is_retired_before_it_landed_sends_all_away(entry: Entry) -> None:
-    flight = Flights().open(entry.id)
+    flight = Flights().open(entry.id, OWNER)
     waiting = asyncio.create_task(flight.wait(60))
     await asyncio.sleep(0)
     flight.retire()
     assert await waiting is None
 
 
-async def test_flight_whose_request_vanished_is_gone_with_it(entry: Entry) -> None:
-    flights = Flights()
-    flights.open(entry.id)
+class Owner:
+    """Anything that can vanish."""
+
+
+OWNER = Owner()
+
+
+async def test_flight_whose_owner_vanishes_sends_all_who_wait_away(entry: Entry) -> None:
+    flights, owner = Flights(), Owner()
+    flight = flights.open(entry.id, owner)
+    waiting = asyncio.create_task(flight.wait(60))
+    await asyncio.sleep(0)
+    del owner
     gc.collect()
+    assert await waiting is None
     assert flights.find(entry.id) is None

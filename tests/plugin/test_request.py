@@ -196,8 +196,8 @@ def test_question_as_the_one_text_part_is_the_same_as_a_string() -> None:
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [("caf\u00e9?", "cafe\u0301?"), ("  how?\n", "how?"), ("one\r\ntwo", "one\ntwo")],
-    ids=["canonically equal", "outer white space", "line ends"],
+    [("  how?\n", "how?"), ("one\r\ntwo", "one\ntwo")],
+    ids=["outer white space", "line ends"],
 )
 def test_question_that_looks_the_same_has_the_same_id(a: str, b: str) -> None:
     assert question(body_of(a)).id == question(body_of(b)).id
