@@ -151,6 +151,7 @@ def config_of(upstream: str, *, nearhit: JSON | None, **sections: Any) -> JSON:
             "master_key": "sk-master-of-these-tests-0123456789",
         },
         "callback_settings": {"nearhit": nearhit} if nearhit else {},
+        "router_settings": {"disable_cooldowns": True},
     }
     for name, section in sections.items():
         if isinstance(section, dict):

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import HTTPException
 from litellm.integrations.custom_guardrail import CustomGuardrail
+from litellm.integrations.custom_logger import CustomLogger
 
 
 class BlocksInput(CustomGuardrail):
@@ -27,3 +28,26 @@ class BlocksOutput(CustomGuardrail):
         if "person-1" in content:
             response.choices[0].message.content = content.replace("person-1", "Ann")
         return response
+
+
+class Policy(CustomLogger):
+    """Answers in the model's place where the client's metadata say so, and edits streams."""
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> dict[str, Any]:
+        if (data.get("metadata") or {}).get("requester_metadata", {}).get("refuse"):
+            data["mock_response"] = "POLICY: no."
+        return data
+
+    async def async_post_call_streaming_iterator_hook(
+        self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
+    ) -> Any:
+        async for chunk in response:
+            for choice in chunk.choices:
+                if choice.delta.content:
+                    choice.delta.content = choice.delta.content.replace("person-1", "Ann")
+            yield chunk
+
+
+policy = Policy()

@@ -11,6 +11,10 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "sk-carol": {"team_id": "blue", "org_id": "north"},
     "sk-dave": {},
     "sk-erin": {},
+    # Single sign-on: users without a key. And one of whom nothing is known.
+    "sso-frank": {"api_key": None, "user_id": "frank"},
+    "sso-grace": {"api_key": None, "user_id": "grace"},
+    "nobody": {"api_key": None},
     "sk-off": {"metadata": {"nearhit": "off"}},
 }
 
@@ -18,4 +22,4 @@ PEOPLE: dict[str, dict[str, Any]] = {
 async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
     if api_key not in PEOPLE:
         raise HTTPException(status_code=401, detail="unknown key")
-    return UserAPIKeyAuth(api_key=f"hash-of-{api_key}", **PEOPLE[api_key])
+    return UserAPIKeyAuth(**{"api_key": f"hash-of-{api_key}", **PEOPLE[api_key]})

@@ -166,17 +166,15 @@ class ReplayStream(CustomStreamWrapper):
         self._replayed: Iterator[completion.JSON] = iter(chunks)
         self._whole = whole
         self._is_logged = False
-        # A client that leaves half-way is logged by LiteLLM, from this: a hit, at no cost.
-        logging_obj.model_call_details["cache_hit"] = True
 
     async def __anext__(self) -> ModelResponseStream:
+        # First, not last: all is known now, and LiteLLM would log and bill a stream that the
+        # client leaves half-way as one from the model.
+        self._log_success()
         for chunk in self._replayed:
             # A pause of no length: other requests go on, and each chunk is sent on its own.
             await asyncio.sleep(0)
-            sent = ModelResponseStream(**chunk)
-            self.chunks.append(sent)
-            return sent
-        self._log_success()
+            return ModelResponseStream(**chunk)
         raise StopAsyncIteration
 
     def _log_success(self) -> None:

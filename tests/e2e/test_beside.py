@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,32 @@ def test_hit_is_served_while_no_deployment_is_well_and_fallbacks_are_not_stored(
         for stream in (False, True):
             hit = proxy.ask(QUESTION, model="pair", stream=stream)
             assert (hit.status, hit.outcome) == (200, "hit")
+
+
+def test_callback_that_answers_or_edits_streams_is_neither_stored_nor_overruled(
+    tmp_path: Path, upstream: Upstream, real_artefacts: Path
+) -> None:
+    names = ["nearhit.hook.proxy_hook", "guards.policy", "recorder.recorder"]
+    config = config_of(upstream.url, nearhit=NEARHIT, litellm_settings={"callbacks": names})
+    config["general_settings"]["forward_client_headers_to_llm_api"] = True
+    refuse: dict[str, Any] = {"metadata": {"refuse": True}}
+    with running(tmp_path, config, real_artefacts) as proxy:
+        for _ in range(2):
+            refused = proxy.ask(QUESTION, **refuse)
+            assert (refused.reason, refused.text) == ("mocked", "POLICY: no.")
+        proxy.learn(QUESTION)
+        assert proxy.ask(QUESTION, **refuse).text == "POLICY: no."
+
+        upstream.script(message={"role": "assistant", "content": "Dear person-1, yes."})
+        for _ in range(3):
+            reply = proxy.ask("May I?", stream=True)
+            assert (reply.outcome, reply.text) == ("miss", "Dear Ann, yes.")
+            time.sleep(0.2)
+
+        assert proxy.ask("Hello?", headers={"x-locale": "de"}).outcome == "miss"
+        time.sleep(0.5)
+        assert proxy.ask("Hello?", headers={"x-locale": "de"}).outcome == "hit"
+        assert proxy.ask("Hello?", headers={"x-locale": "fr"}).outcome == "miss"
 
 
 def test_mode_off_passes_everything_through(

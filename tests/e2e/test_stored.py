@@ -92,6 +92,13 @@ def test_answer_for_one_key_is_not_given_to_another(
     assert upstream.count == 2
 
 
+def test_users_without_a_key_are_told_apart(proxy: Gateway) -> None:
+    proxy.learn(QUESTION, key="sso-frank")
+    assert proxy.ask(QUESTION, key="sso-grace").outcome == "miss"
+    for _ in range(2):
+        assert proxy.ask(QUESTION, key="nobody").reason == "no_identity"
+
+
 def test_answer_for_one_key_is_not_given_to_another_to_the_letter(proxy: Gateway) -> None:
     proxy.learn(QUESTION)
     assert proxy.ask(QUESTION, key="sk-bob").outcome == "miss"
@@ -185,6 +192,7 @@ def test_question_about_another_image_is_another_question(proxy: Gateway) -> Non
         ({"cache": {"no-cache": True}}, "cache_field"),
         ({"caching": False}, "cache_field"),
         ({"n": 2}, "several_choices"),
+        ({"web_search_options": {}}, "web_search"),
         ({"messages": [{"role": "assistant", "content": "hi"}]}, "last_role"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -235,11 +243,30 @@ def test_identical_questions_at_once_all_get_an_answer_when_the_first_call_fails
     first.start()
     time.sleep(0.2)
     upstream.script()
+    start = time.monotonic()
     with ThreadPoolExecutor(3) as pool:
         others = list(pool.map(lambda _: proxy.ask(QUESTION, model="gpt-4o"), range(3)))
+    # Far below `coalesce_wait_s`, which is 10: they were told, they did not wait it out.
+    assert time.monotonic() - start < 8
     first.join()
     assert [reply.status for reply in replies] == [500]
     assert [reply.status for reply in others] == [200] * 3
+
+
+def test_stream_hit_that_the_client_leaves_is_logged_as_a_hit(
+    proxy: Gateway, upstream: Upstream
+) -> None:
+    mark = "A long and marked answer. "
+    upstream.script(message={"role": "assistant", "content": mark * 2000})
+    proxy.learn(QUESTION)
+    count = len(proxy.records(2, mark))
+    body = {"model": MODEL, "messages": proxy.messages(QUESTION), "stream": True}
+    sent = {"authorization": "Bearer sk-alice"}
+    with proxy.client.stream("POST", "/v1/chat/completions", json=body, headers=sent) as got:
+        assert got.headers["x-nearhit"] == "hit"
+        next(got.iter_lines())
+    last = proxy.records(count + 1, mark)[-1]
+    assert (last["cache_hit"], last["response_cost"]) == (True, 0)
 
 
 def test_log_of_the_proxy_never_shows_a_prompt(proxy: Gateway) -> None:
