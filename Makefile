@@ -12,8 +12,9 @@ SOURCES := plugin training eval tests examples
 demo: $(VENV)/.proxy  ## ask a real proxy six questions and print what answered
 	$(BIN)/python examples/demo.py
 
-run: $(VENV)/.proxy  ## keep the proxy in the foreground, on port 4000
-	$(BIN)/python examples/demo.py --serve
+PORT ?= 4000
+run: $(VENV)/.proxy  ## keep the proxy in the foreground, on port 4000 or PORT
+	$(BIN)/python examples/demo.py --serve --port $(PORT)
 
 test: check  ## lint, types and all tests
 	$(BIN)/python -m pytest

@@ -32,6 +32,7 @@ import stack
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "gpt-4o-mini"
 THINKS_S = 0.8
+NOT_READY = ("no_encoder", "store_failed", "deadline", "starting")
 QUESTION = "How do I enable two-factor authentication on my GitHub account?"
 PARAPHRASE = "How do I turn on two-factor authentication on my GitHub account?"
 NEAR_MISS = "How do I disable two-factor authentication on my GitHub account?"
@@ -108,7 +109,12 @@ def wait_for_encoder(server: stack.Server, key: str, console: Console) -> None:
     )
     for number in range(3000):
         headers, _ = ask(client, Row("warm-up", f"Is warm-up {number} done?", "model"))
-        if headers.get("x-nearhit-reason") not in ("no_encoder", "store_failed", "deadline"):
+        if headers.get("x-nearhit-reason") not in (
+            "no_encoder",
+            "store_failed",
+            "deadline",
+            "starting",
+        ):
             return
         if "nearhit has no encoder" in server.printed():
             break

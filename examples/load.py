@@ -189,7 +189,11 @@ def wait_for_encoder(url: str) -> None:
             headers={"authorization": f"Bearer {KEY}"},
             timeout=60,
         )
-        if response.headers.get("x-nearhit-reason") not in ("no_encoder", "store_failed"):
+        if response.headers.get("x-nearhit-reason") not in (
+            "no_encoder",
+            "store_failed",
+            "starting",
+        ):
             return
         time.sleep(0.2)
 

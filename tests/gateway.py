@@ -198,7 +198,7 @@ def wait_until_warm(gateway: Gateway) -> None:
     while time.monotonic() < end:
         reply = gateway.ask(f"Is it warm at {time.monotonic_ns()}?", key="sk-dave")
         assert reply.status == 200, reply.body
-        if reply.reason not in ("no_encoder", "deadline", "store_failed"):
+        if reply.reason not in ("no_encoder", "deadline", "store_failed", "starting"):
             return
         time.sleep(0.1)
     raise AssertionError(f"the encoder never came up:\n{gateway.server.printed()[-3000:]}")

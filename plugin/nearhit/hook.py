@@ -333,23 +333,23 @@ class NearhitHook(CustomLogger):
             self._ready_cache()
 
     def _go_last(self) -> bool:
-        """Stand behind all other callbacks; tell whether that had to be changed."""
+        """Stand behind all other callbacks; tell whether this request is still too early for it.
+
+        It is when a callback that may mask or refuse the request has its turn after this one.
+        """
         callbacks = litellm.callbacks
         if not callbacks or callbacks[-1] is self or self not in callbacks:
             return False
+        behind = callbacks[callbacks.index(self) + 1 :]
         # A new list: others may be walking through the old one.
         litellm.callbacks = [*(other for other in callbacks if other is not self), self]
-        return True
+        return not all(map(_is_bookkeeping, behind))
 
     def _is_alone_on_streams(self) -> bool:
         """Whether no callback but LiteLLM's own bookkeeping may change the chunks of a stream."""
         found = ProxyLogging.callback_capabilities()
         return not found.has_streaming_chunk_override and all(
-            callback is self
-            or (
-                type(callback).__module__.startswith("litellm.")
-                and not isinstance(callback, CustomGuardrail)
-            )
+            callback is self or _is_bookkeeping(callback)
             for callback, _ in found.iterator_overrides
         )
 
@@ -372,6 +372,12 @@ def load_encoder(settings: Settings) -> Encoder:
     return OnnxEncoder.load(
         artefact, threads=settings.encoder.threads, max_pending=settings.encoder.max_pending
     )
+
+
+def _is_bookkeeping(callback: Any) -> bool:
+    """Whether a callback is LiteLLM's own and no guardrail: it changes no question and no answer."""
+    is_litellms = isinstance(callback, str) or type(callback).__module__.startswith("litellm.")
+    return is_litellms and not isinstance(callback, CustomGuardrail)
 
 
 def _tenant(key: Any, scope: str) -> tuple[str, ...] | None:
