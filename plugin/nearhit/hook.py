@@ -375,7 +375,7 @@ def load_encoder(settings: Settings) -> Encoder:
 
 
 def _is_bookkeeping(callback: Any) -> bool:
-    """Whether a callback is LiteLLM's own and no guardrail: it changes no question and no answer."""
+    """Whether a callback is LiteLLM's own and no guardrail: it changes no question, no answer."""
     is_litellms = isinstance(callback, str) or type(callback).__module__.startswith("litellm.")
     return is_litellms and not isinstance(callback, CustomGuardrail)
 
