@@ -1,1 +1,1 @@
-"""Makes the adapter and the verifier that nearhit serves. Not written yet."""
+"""Makes the data that the adapter and the verifier learn from. Training itself comes later."""
