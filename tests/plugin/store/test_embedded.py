@@ -89,8 +89,9 @@ async def test_start_of_several_workers_at_once_makes_one_process(data_dir: Path
     workers = [client(data_dir, loop) for loop in ("asyncio", "uvloop", "asyncio")]
     pids = {await asyncio.to_thread(worker.stdout.readline) for worker in workers if worker.stdout}
     assert len(pids) == 1
-    while processes_on(data_dir) != [int(next(iter(pids)))]:  # those that lost the race leave
-        await asyncio.sleep(0.02)  # ends by the test's timeout
+    # Those that lost the race leave by themselves; ends by the test's timeout.
+    while processes_on(data_dir) != [int(next(iter(pids)))]:  # noqa: ASYNC110 - other processes
+        await asyncio.sleep(0.02)
     for worker in workers:
         await asyncio.to_thread(worker.communicate)
     assert [worker.returncode for worker in workers] == [0, 0, 0]
