@@ -21,7 +21,6 @@ and rate limits have had their say, and sees a stream end after every guardrail 
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from litellm.types.utils import ModelResponse
 
 from nearhit import completion, config, replay
 from nearhit.cache import Cache, Lookup, entry_age_s
+from nearhit.caller import forwarded, opt_out, tenant_of
 from nearhit.config import Settings
 from nearhit.decision import Bypass, Hit, Miss
 from nearhit.encoder import Encoder
@@ -57,14 +57,11 @@ _INTERNAL = frozenset(
         "proxy_server_request",
         "secret_fields",
         "litellm_logging_obj",
-        "headers",  # see `_forwarded`
+        "headers",  # see `caller.forwarded`
     }
 )
-# Headers that name one request and change no answer.
-_VOLATILE = re.compile(r"(?i)x-(request|correlation|amzn-trace|b3|stainless|litellm|nearhit)")
 # LiteLLM's log has cost 0 for a hit; without these its headers would have the model's price.
 _FREE = {f"x-litellm-response-cost{part}": "0.0" for part in ("", "-original", "-input", "-output")}
-_OPT_OUT = frozenset({"off", "bypass", "false", "0", "no"})
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -153,10 +150,10 @@ class NearhitHook(CustomLogger):
         if call_type != _CHAT:
             return Bypass("call_type")
         request = data.get("proxy_server_request") or {}
-        opted_out = _opt_out(request.get("headers") or {}, data, key)
+        opted_out = opt_out(request.get("headers") or {}, data, key)
         if opted_out is not None:
             return Bypass(opted_out)
-        tenant = _tenant(key, self.settings.scope)
+        tenant = tenant_of(key, self.settings.scope)
         if tenant is None:
             return Bypass("no_identity")
         body = {
@@ -166,7 +163,7 @@ class NearhitHook(CustomLogger):
         }
         # They choose among the deployments of a model group.
         body["metadata.tags"] = (data.get("metadata") or {}).get("tags") or None
-        body["headers"] = _forwarded(data.get("headers"))
+        body["headers"] = forwarded(data.get("headers"))
         return read(body, tenant, self._policy, self._secret)
 
     def _call_of(self, data: Mapping[str, Any]) -> _Call | None:
@@ -378,61 +375,6 @@ def _is_bookkeeping(callback: Any) -> bool:
     """Whether a callback is LiteLLM's own and no guardrail: it changes no question, no answer."""
     is_litellms = isinstance(callback, str) or type(callback).__module__.startswith("litellm.")
     return is_litellms and not isinstance(callback, CustomGuardrail)
-
-
-def _tenant(key: Any, scope: str) -> tuple[str, ...] | None:
-    """Name who shares answers, from the key object that LiteLLM's authentication made.
-
-    Who has no team (or organisation) shares with nobody in `scope: team` (or `org`). Single
-    sign-on knows users and no keys; None: there is nothing to tell this caller by.
-    """
-    own = _identity(key)
-    if scope == "global":
-        return ("global",)
-    if scope == "team" and getattr(key, "team_id", None):
-        return ("team", str(key.team_id))
-    if scope == "org" and getattr(key, "org_id", None):
-        return ("org", str(key.org_id))
-    if own is None:
-        return None
-    if scope == "end_user":
-        return ("end_user", *own, str(getattr(key, "end_user_id", None) or ""))
-    return own
-
-
-def _identity(key: Any) -> tuple[str, ...] | None:
-    token = getattr(key, "api_key", None) or getattr(key, "token", None)
-    if token:
-        return ("key", str(token))
-    user = getattr(key, "user_id", None)
-    if user:
-        team, org = getattr(key, "team_id", None), getattr(key, "org_id", None)
-        return ("user", str(user), str(team), str(org))
-    return None
-
-
-def _forwarded(headers: Any) -> dict[str, str] | None:
-    """Return the client's headers that LiteLLM forwards to the model, where it is told to."""
-    if not isinstance(headers, dict):
-        return None
-    kept = {str(k).lower(): str(v) for k, v in headers.items() if not _VOLATILE.match(str(k))}
-    return kept or None
-
-
-def _opt_out(headers: Mapping[str, Any], data: Mapping[str, Any], key: Any) -> str | None:
-    """Say who asked to be left alone: the client by header or field, or the key's settings."""
-    lower = {str(name).lower(): str(value).lower() for name, value in headers.items()}
-    if lower.get("x-nearhit", "").strip() in _OPT_OUT:
-        return "header"
-    directives = {part.strip() for part in lower.get("cache-control", "").split(",")}
-    if directives & {"no-cache", "no-store"}:
-        return "cache_control"
-    if data.get("caching") is False or data.get("cache") is not None:
-        return "cache_field"  # LiteLLM's own cache controls: `{"cache": {"no-cache": true}}`
-    metadata = getattr(key, "metadata", None)
-    if isinstance(metadata, dict) and str(metadata.get("nearhit", "")).lower() in _OPT_OUT:
-        return "key"
-    return None
 
 
 def _attempted_fallbacks(response: Any) -> bool:
