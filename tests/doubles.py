@@ -10,7 +10,7 @@ import numpy as np
 from nearhit.encoder import Encoding, Unencodable, Vector
 from nearhit.errors import EncoderError
 from nearhit.store import Entry, Neighbour
-from nearhit.store.base import Search, rank
+from nearhit.store.base import Page, Search, rank
 from nearhit.store.engine import Engine
 
 DIMENSION = 8
@@ -47,6 +47,12 @@ class InProcessStore:
 
     async def delete(self, ids: Sequence[UUID]) -> None:
         self.engine.delete(ids)
+
+    async def stale(self, fingerprint: str, after: UUID | None, limit: int, now: int) -> Page:
+        return self.engine.stale(fingerprint, after, limit, now)
+
+    async def exchange(self, signature: str, entry: Entry) -> bool:
+        return self.engine.exchange(signature, entry)
 
     async def flush(self) -> int:
         return self.engine.advance_epoch()

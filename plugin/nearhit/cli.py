@@ -2,6 +2,8 @@
 
 nearhit check router_config.yaml     validate the settings and show those in force
 nearhit build                        make the encoder's artefact now instead of at the first start
+nearhit encode FILE                  show vectors and similarities
+nearhit reembed                      give stored questions vectors of a new encoder
 """
 
 import argparse
@@ -12,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from nearhit import __version__, config
+from nearhit.encoder.commands import add_commands
 from nearhit.errors import ConfigError, NearhitError
 
 _EXAMPLES = """examples:
   nearhit check router_config.yaml          are the settings right, and what is in force?
   nearhit check --json router_config.yaml   the same for a script
   nearhit build router_config.yaml          fetch base weights and build the encoder, once
+  nearhit build --base org/base --adapter org/adapter --out encoder   an encoder to copy elsewhere
+  nearhit encode questions.txt              vectors and similarities, one text a line
+  nearhit reembed router_config.yaml        after a change of base, adapter or precision
 """
 
 
@@ -35,11 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("config", type=Path, help="the YAML file that `litellm --config` reads")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(run=_check)
-    build = commands.add_parser("build", help="make the encoder's artefact, if there is none")
-    build.add_argument(
-        "config", type=Path, nargs="?", help="the YAML file; without it defaults and environment"
-    )
-    build.set_defaults(run=_build)
+    add_commands(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))
@@ -67,20 +69,6 @@ def _check(options: argparse.Namespace) -> int:
             print(f" {mark} {name:<28} {_brief(value)}")
     for line in config.unknown_variables():
         print(f"warning: {line}", file=sys.stderr)
-    return 0
-
-
-def _build(options: argparse.Namespace) -> int:
-    from nearhit.encoder.artefact import ensure_artefact
-
-    section = None
-    if options.config is not None:
-        section = config.read_section(config.read_config(options.config))
-    settings = config.load(section)
-    artefact = ensure_artefact(
-        settings.data_dir, base=settings.encoder.base, adapter=settings.encoder.adapter
-    )
-    print(f"encoder {artefact.manifest.fingerprint[:16]} in {artefact.path}")
     return 0
 
 

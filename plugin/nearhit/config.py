@@ -119,13 +119,32 @@ class EncoderSettings(_Frozen):
         description="all-MiniLM-L6-v2, a folder, or a hub name `org/name`",
     )
     adapter: str | None = Field(
-        default=None, min_length=1, description="folder of a LoRA adapter to merge into the base"
+        default=None,
+        min_length=1,
+        description="LoRA adapter to merge into the base: a folder, or a hub name `org/name`",
+    )
+    artefact: Folder | None = Field(
+        default=None,
+        description="folder that `nearhit build --out` wrote; it then decides base to multilingual",
+    )
+    precision: Literal["fp16", "int8"] = Field(
+        default="fp16", description="number format of the weights: fp16 (45 MB) or int8 (24 MB)"
+    )
+    multilingual: bool = Field(
+        default=False,
+        description="whether base and adapter know more languages than English; others: exact only",
     )
     threads: int = Field(
         default=1, ge=1, le=64, description="CPU threads for one encoding; the proxy needs the rest"
     )
     max_pending: int = Field(
         default=64, ge=1, le=10_000, description="questions that may wait; more are misses"
+    )
+    repeats_bytes: int = Field(
+        default=4 * 2**20,
+        ge=0,
+        le=2**30,
+        description="memory for vectors of questions seen before, bytes (1,800 each); 0: none",
     )
 
 

@@ -40,7 +40,7 @@ from nearhit.caller import forwarded, opt_out, tenant_of
 from nearhit.config import Settings
 from nearhit.decision import Bypass, Hit, Miss
 from nearhit.encoder import Encoder
-from nearhit.errors import NearhitError
+from nearhit.errors import EncoderError, NearhitError
 from nearhit.metrics import FaultLog, count_outcome
 from nearhit.request import Policy, freshness_pattern, read
 from nearhit.signing import read_secret
@@ -313,12 +313,28 @@ class NearhitHook(CustomLogger):
         except NearhitError as error:
             self._faults.record("store", "start", error)
         try:
-            cache.encoder = await asyncio.to_thread(load_encoder, self.settings)
+            encoder = await asyncio.to_thread(load_encoder, self.settings)
+            cache.encoder = encoder
         except Exception as error:  # noqa: BLE001 - exact repeats still hit; say it once and go on
             _log.error("nearhit has no encoder, only exact repeats hit: %s", error)
             self._faults.record("encoder", "start", error)
         else:
-            _log.info("nearhit is ready, encoder %s", cache.encoder.fingerprint[:16])
+            _log.info("nearhit is ready, encoder %s", encoder.fingerprint[:16])
+            await self._report_stale(store, encoder.fingerprint)
+
+    async def _report_stale(self, store: Any, fingerprint: str) -> None:
+        """Say how many answers another encoder left, which are found by their exact text only."""
+        try:
+            page = await store.stale(fingerprint, None, 1, int(time.time()))
+        except NearhitError as error:
+            self._faults.record("store", "start", error)
+            return
+        if page.left:
+            _log.warning(
+                "%d stored answers have vectors of another encoder and match exactly only; "
+                "`nearhit reembed CONFIG` migrates them while the proxy serves",
+                page.left,
+            )
 
     def start_soon(self) -> None:
         """Start now if an event loop runs, as it does when the proxy reads its config."""
@@ -360,15 +376,15 @@ def load_encoder(settings: Settings) -> Encoder:
     Raises:
         EncoderError: naming the remedy.
     """
-    from nearhit.encoder.artefact import ensure_artefact
-    from nearhit.encoder.runtime import OnnxEncoder
+    from nearhit.encoder import serving  # onnxruntime: LiteLLM imports this module at once
 
-    artefact = ensure_artefact(
-        settings.data_dir, base=settings.encoder.base, adapter=settings.encoder.adapter
-    )
-    return OnnxEncoder.load(
-        artefact, threads=settings.encoder.threads, max_pending=settings.encoder.max_pending
-    )
+    encoder = serving.load_encoder(settings)
+    if encoder.dimension != _DIMENSION:
+        raise EncoderError(
+            f"encoder.base must give vectors of {_DIMENSION} numbers, got {encoder.dimension}; "
+            f"choose a MiniLM of 384"
+        )
+    return encoder
 
 
 def _is_bookkeeping(callback: Any) -> bool:

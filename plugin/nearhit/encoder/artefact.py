@@ -6,45 +6,36 @@ in, not of what comes out, because two machines' matrix products may differ in a
 no decision depends on.
 """
 
-import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import nearhit
 from nearhit.encoder.files import filled_folder, sha256_file, sole_writer
-from nearhit.encoder.lora import ADAPTER_FILES, merge_adapter
-from nearhit.encoder.weights import (
-    BASE_FILES,
-    DEFAULT_BASE,
-    base_digests,
-    base_folder,
-    check_pooling,
-    model_folder,
-    read_tensors,
+from nearhit.encoder.recipe import (
+    BUILDER,
+    GRAPH_FILE,
+    MAX_TOKENS,
+    TOKENIZER_FILE,
+    Precision,
+    Recipe,
+    Sources,
+    find_sources,
 )
+from nearhit.encoder.weights import DEFAULT_BASE
 from nearhit.errors import EncoderError
 
 logger = logging.getLogger(__name__)
 
-GRAPH_FILE: Final = "encoder.onnx"
-TOKENIZER_FILE: Final = "tokenizer.json"
 MANIFEST_FILE: Final = "manifest.json"
-
-# Counts up whenever the same inputs give other vectors: old entries are then not compared.
-BUILDER: Final = 1
-PRECISION: Final = "fp16 weights, fp32 arithmetic"
-# What sentence-transformers obeys for this model; it was trained on 128, BERT ends at 512.
-MAX_TOKENS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an artefact is made of.
+    """What an artefact is made of, and what was measured of it.
 
     Attributes:
         fingerprint: 64 hexadecimal digits over `inputs`, builder, precision and limits.
@@ -53,9 +44,13 @@ class Manifest:
         inputs: sha256 of each file that went in.
         outputs: sha256 of each file beside the manifest.
         architecture: layers, heads and so on.
+        parameters: how many numbers base and adapter hold.
         dimension: length of a vector.
         max_tokens: longest text in tokens, [CLS] and [SEP] included.
-        precision: number format of weights and arithmetic.
+        precision: number format of the weights: fp16 or int8. Sums are float32 in both.
+        multilingual: False: text in another language than English is matched exactly only.
+        fidelity: cosine to the same weights in float32, see `fidelity.Fidelity`.
+        thresholds: similarities calibrated for exactly this artefact, by name; often none.
         builder: version of the graph's builder.
         nearhit: version that built it.
     """
@@ -66,11 +61,15 @@ class Manifest:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     architecture: Mapping[str, float]
+    parameters: Mapping[str, int]
     dimension: int
     max_tokens: int
-    precision: str
+    precision: Precision
+    multilingual: bool
+    fidelity: Mapping[str, float]
     builder: int
     nearhit: str
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,142 +81,122 @@ class Artefact:
 
 
 def ensure_artefact(
-    data_dir: Path, base: str = DEFAULT_BASE, adapter: str | Path | None = None
+    data_dir: Path,
+    base: str = DEFAULT_BASE,
+    adapter: str | Path | None = None,
+    precision: Precision = "fp16",
+    multilingual: bool = False,
 ) -> Artefact:
-    """Return the artefact of a base and an adapter; build it when it is absent or damaged.
+    """Return the artefact of a recipe; build it when it is absent or damaged.
 
     Blocks: about 0.1 s when it is there, a few seconds when not, longer when the base must be
     fetched. Any number of processes may call it at once; one builds and the others wait.
 
     Args:
         data_dir: nearhit's data folder, made if absent.
-        base: `DEFAULT_BASE`, a folder, or a hub name.
-        adapter: a folder that peft saved, a hub name, or None for the bare base.
+        base: see `Recipe`, as the following.
+        adapter: see `Recipe`.
+        precision: see `Recipe`.
+        multilingual: see `Recipe`.
 
     Raises:
         EncoderError: the base or the adapter cannot be had, do not fit, or build badly.
     """
-    inputs = base_digests(base, data_dir)
-    lora = None
-    if adapter is not None:
-        lora = model_folder(str(adapter), ADAPTER_FILES, setting="encoder.adapter")
-        inputs |= {name: sha256_file(lora / name) for name in ADAPTER_FILES}
-    fingerprint = _fingerprint(inputs)
-    final = data_dir / "artefacts" / fingerprint[:16]
-    found = _verified(final, fingerprint)
+    recipe = Recipe(base, None if adapter is None else str(adapter), precision, multilingual)
+    sources = find_sources(recipe, data_dir)
+    final = data_dir / "artefacts" / sources.fingerprint[:16]
+    found = _intact(final, sources.fingerprint)
     if found is not None:
         return found
     with sole_writer(final.parent):
-        found = _verified(final, fingerprint)  # another process may have built it meanwhile
+        found = _intact(final, sources.fingerprint)  # another process may have built it meanwhile
         if found is not None:
             return found
-        logger.info("building encoder artefact %s from %s", fingerprint[:16], base)
-        source = base_folder(base, data_dir)
-        with filled_folder(final) as folder:
-            architecture = _build(folder, source, lora)
-            manifest = Manifest(
-                fingerprint=fingerprint,
-                base=base,
-                adapter=None if adapter is None else str(adapter),
-                inputs=inputs,
-                outputs={n: sha256_file(folder / n) for n in (GRAPH_FILE, TOKENIZER_FILE)},
-                architecture=architecture,
-                dimension=int(architecture["hidden"]),
-                max_tokens=MAX_TOKENS,
-                precision=PRECISION,
-                builder=BUILDER,
-                nearhit=nearhit.__version__,
-            )
-            (folder / MANIFEST_FILE).write_text(json.dumps(asdict(manifest), indent=2), "utf-8")
-    return Artefact(final, manifest)
+        logger.info("building encoder artefact %s from %s", sources.fingerprint[:16], base)
+        return _write(recipe, sources, data_dir, final)
 
 
-def _fingerprint(inputs: Mapping[str, str]) -> str:
-    key = {
-        "inputs": dict(inputs),
-        "builder": BUILDER,
-        "precision": PRECISION,
-        "max_tokens": MAX_TOKENS,
-    }
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+def build_artefact(recipe: Recipe, data_dir: Path, out: Path) -> Artefact:
+    """Build into a folder of its own, to be copied to other machines.
+
+    Args:
+        recipe: what to build.
+        data_dir: nearhit's data folder, where a fetched base is kept.
+        out: the folder; what is there is replaced if it is an artefact.
+
+    Raises:
+        EncoderError: as `ensure_artefact`, or `out` holds something else.
+    """
+    out = out.expanduser().absolute()
+    if out.exists() and any(out.iterdir()) and not (out / MANIFEST_FILE).is_file():
+        raise EncoderError(
+            f"--out must be a new folder or an earlier artefact, got {out} with other files; "
+            f"choose another folder"
+        )
+    sources = find_sources(recipe, data_dir)
+    with sole_writer(out.parent):
+        artefact = _write(recipe, sources, data_dir, out)
+    (out.parent / ".lock").unlink(missing_ok=True)
+    return artefact
 
 
-def _verified(folder: Path, fingerprint: str) -> Artefact | None:
+def load_artefact(folder: Path) -> Artefact:
+    """Read an artefact that `build_artefact` wrote, wherever it was copied to.
+
+    Raises:
+        EncoderError: the folder is not one, or is damaged.
+    """
+    try:
+        return _read(folder)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise EncoderError(
+            f"encoder.artefact must be a folder that `nearhit build --out` wrote, got {folder} "
+            f"({type(error).__name__}: {error}); build it again"
+        ) from error
+
+
+def _intact(folder: Path, fingerprint: str) -> Artefact | None:
     """Read a folder back; None when it is absent or is not what its manifest says."""
     if not folder.is_dir():
         return None
     try:
-        manifest = Manifest(**json.loads((folder / MANIFEST_FILE).read_text("utf-8")))
-        intact = manifest.fingerprint == fingerprint and all(
-            sha256_file(folder / name) == manifest.outputs[name]
-            for name in (GRAPH_FILE, TOKENIZER_FILE)
-        )
+        artefact = _read(folder)
+        if artefact.manifest.fingerprint == fingerprint:
+            return artefact
     except (OSError, ValueError, TypeError, KeyError):
-        intact = False
-    if not intact:
-        logger.warning("encoder artefact in %s is damaged and will be built again", folder)
-        return None
+        pass
+    logger.warning("encoder artefact in %s is damaged and will be built again", folder)
+    return None
+
+
+def _read(folder: Path) -> Artefact:
+    manifest = Manifest(**json.loads((folder / MANIFEST_FILE).read_text("utf-8")))
+    for name in (GRAPH_FILE, TOKENIZER_FILE):
+        if sha256_file(folder / name) != manifest.outputs[name]:
+            raise ValueError(f"{name} is not the file that the manifest names")
     return Artefact(folder, manifest)
 
 
-def _build(folder: Path, source: Path, adapter: Path | None) -> dict[str, float]:
-    """Write graph and tokenizer; return the architecture."""
-    # onnx takes 0.1 s and 14 MB to import, and a proxy that finds its artefact never needs it.
-    import onnx
+def _write(recipe: Recipe, sources: Sources, data_dir: Path, final: Path) -> Artefact:
+    from nearhit.encoder.build import build_files  # onnx: 0.1 s and 14 MB that serving never needs
 
-    from nearhit.encoder.graph import Architecture, build_graph
-
-    check_pooling(source)
-    architecture = Architecture.from_config(_read_config(source / BASE_FILES[0]))
-    if architecture.positions < MAX_TOKENS:
-        raise EncoderError(
-            f"encoder.base must take {MAX_TOKENS} tokens, got max_position_embeddings "
-            f"{architecture.positions}; choose another base"
+    with filled_folder(final) as folder:
+        built = build_files(recipe, sources, data_dir, folder)
+        manifest = Manifest(
+            fingerprint=sources.fingerprint,
+            base=recipe.base,
+            adapter=recipe.adapter,
+            inputs=dict(sources.digests),
+            outputs={name: sha256_file(folder / name) for name in (GRAPH_FILE, TOKENIZER_FILE)},
+            architecture=asdict(built.architecture),
+            parameters=built.parameters,
+            dimension=built.architecture.hidden,
+            max_tokens=MAX_TOKENS,
+            precision=recipe.precision,
+            multilingual=recipe.multilingual,
+            fidelity=asdict(built.fidelity),
+            builder=BUILDER,
+            nearhit=nearhit.__version__,
         )
-    weights = {
-        name.removeprefix("bert."): tensor
-        for name, tensor in read_tensors(source / BASE_FILES[2]).items()
-    }
-    if adapter is not None:
-        weights = merge_adapter(weights, adapter)
-    onnx.save(build_graph(weights, architecture), folder / GRAPH_FILE)
-    shutil.copyfile(source / BASE_FILES[1], folder / TOKENIZER_FILE)
-    _check(folder, architecture.vocabulary)
-    return asdict(architecture)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise EncoderError(f"{path} must be JSON, got {error}; fetch the base again") from error
-    if not isinstance(config, dict):
-        raise EncoderError(f"{path} must be a JSON object; fetch the base again")
-    return config
-
-
-def _check(folder: Path, vocabulary: int) -> None:
-    """Run what was built: unit vectors, and the same alone as in a padded batch."""
-    import numpy as np
-
-    from nearhit.encoder.runtime import embed, open_session, open_tokenizer
-
-    tokenizer = open_tokenizer(folder / TOKENIZER_FILE)
-    if tokenizer.get_vocab_size() > vocabulary:
-        raise EncoderError(
-            f"encoder.base tokenizer.json must have at most {vocabulary} tokens, got "
-            f"{tokenizer.get_vocab_size()}; check that it belongs to model.safetensors"
-        )
-    session = open_session(folder / GRAPH_FILE, threads=1)
-    question = "How do I reset the password of my account?"
-    texts = ["hi", question, " ".join([question] * MAX_TOKENS)]
-    rows = [encoding.ids[:MAX_TOKENS] for encoding in tokenizer.encode_batch(texts)]
-    together = embed(session, rows)
-    alone = np.concatenate([embed(session, [row]) for row in rows])
-    lengths = np.linalg.norm(together, axis=1)
-    apart = float(np.abs(together - alone).max())
-    if not (np.abs(lengths - 1.0).max() < 1e-4 and apart < 1e-5):  # also false for NaN
-        raise EncoderError(
-            f"encoder.base must give unit vectors that do not depend on the batch, got lengths "
-            f"{lengths} and a difference of {apart}; check the base and the adapter"
-        )
+        (folder / MANIFEST_FILE).write_text(json.dumps(asdict(manifest), indent=2), "utf-8")
+    return Artefact(final, manifest)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Vector: TypeAlias = NDArray[np.float32]
 """float32 (dimension,), unit length: the dot product of two is their similarity."""
 
-Reason: TypeAlias = Literal["too_long", "unknown_tokens", "empty"]
+Reason: TypeAlias = Literal["too_long", "unknown_tokens", "empty", "other_language"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Unencodable:
         reason: ``too_long``: more tokens than the encoder sees, so two texts that differ only
             in their end would be equal. ``unknown_tokens``: a word outside the vocabulary (a
             hash, a long URL, another script), and any two such words would be equal.
-            ``empty``: no token at all.
+            ``empty``: no token at all. ``other_language``: the encoder was trained for English,
+            and in other languages it takes a question for its opposite.
     """
 
     reason: Reason

@@ -145,6 +145,15 @@ def merge_adapter(base: Tensors, adapter: Path) -> Tensors:
     return merged
 
 
+def count_parameters(adapter: Path) -> int:
+    """Count the numbers that an adapter holds, all of them trained.
+
+    Raises:
+        EncoderError: the file cannot be read.
+    """
+    return sum(tensor.size for tensor in read_tensors(adapter / ADAPTER_FILES[1]).values())
+
+
 def _check_keys(adapter: Path, wanted: Collection[str], given: Collection[str]) -> None:
     missing, unexpected = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
     if missing or unexpected or not wanted:

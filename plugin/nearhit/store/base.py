@@ -76,6 +76,19 @@ class Search:
     now: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """Some of the live entries whose vector another encoder made, in the order of their ids.
+
+    Attributes:
+        entries: the next ones.
+        left: how many there are in all, those before this page included.
+    """
+
+    entries: list[Entry]
+    left: int
+
+
 class Store(Protocol):
     """What every backend does. All methods raise `StoreError` when it cannot be done.
 
@@ -115,6 +128,27 @@ class Store(Protocol):
 
     async def delete(self, ids: Sequence[UUID]) -> None:
         """Remove these entries; missing ones are not an error."""
+
+    async def stale(self, fingerprint: str, after: UUID | None, limit: int, now: int) -> Page:
+        """Return live entries whose vector is not of the encoder `fingerprint`, without vectors.
+
+        Args:
+            fingerprint: Of the encoder whose entries are left out; not "".
+            after: The last id of the page before; None begins.
+            limit: How many at most, 1 to 100; fewer come where answers are large, none only
+                at the end.
+            now: Unix seconds.
+        """
+
+    async def exchange(self, signature: str, entry: Entry) -> bool:
+        """Replace the entry with `entry`'s id if it still carries `signature`; tell whether.
+
+        In one step, so that an answer which was stored, deleted or flushed meanwhile wins. The
+        hit count stays as it is in the store.
+
+        Raises:
+            StoreError: As `put`.
+        """
 
     async def flush(self) -> int:
         """Forget everything, durably and at once, for all clients; return the new epoch."""
@@ -164,8 +198,19 @@ def check_search(search: Search, dimension: int) -> None:
         raise StoreError("`fingerprint` must not be empty: such entries have no vector")
     check_vector("vector", search.vector, dimension)
     check_int("now", search.now)
-    if type(search.limit) is not int or not 1 <= search.limit <= MAX_LIMIT:
-        raise StoreError(f"`limit` must be an int from 1 to {MAX_LIMIT}, got {search.limit!r}")
+    _check_limit(search.limit)
+
+
+def check_page(fingerprint: str, limit: int, now: int) -> None:
+    """Refuse a request for a page that no engine can answer.
+
+    Raises:
+        StoreError: Names the argument and its rule.
+    """
+    if not _utf8_size("fingerprint", fingerprint):
+        raise StoreError("`fingerprint` must not be empty: such entries have no vector")
+    check_int("now", now)
+    _check_limit(limit)
 
 
 def check_int(name: str, value: object) -> None:
@@ -204,6 +249,11 @@ def rank(entries: Iterable[Entry], search: Search, epoch: int) -> list[Neighbour
     ]
     found.sort(key=lambda neighbour: neighbour.similarity, reverse=True)
     return found[: search.limit]
+
+
+def _check_limit(limit: object) -> None:
+    if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
+        raise StoreError(f"`limit` must be an int from 1 to {MAX_LIMIT}, got {limit!r}")
 
 
 def _cosine(a: Vector, b: Vector) -> float:

@@ -181,6 +181,18 @@ def answer(engine: Engine, request: Frame) -> Frame:
             return wire.pack_entries({"epoch": engine.epoch}, found)
         case "put":
             return Frame({"stored": [engine.put(entry) for entry in wire.unpack_entries(request)]})
+        case "stale":
+            after = header["after"]
+            page = engine.stale(
+                header["fingerprint"],
+                None if after is None else UUID(hex=after),
+                header["limit"],
+                header["now"],
+            )
+            return wire.pack_entries({"left": page.left}, _fitting(page.entries))
+        case "exchange":
+            (entry,) = wire.unpack_entries(request)
+            return Frame({"exchanged": engine.exchange(header["signature"], entry)})
         case "touch":
             engine.touch(UUID(hex=header["entry"]), header["hits"])
         case "delete":

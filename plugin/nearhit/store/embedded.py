@@ -16,10 +16,12 @@ from nearhit.store import wire
 from nearhit.store.base import (
     Entry,
     Neighbour,
+    Page,
     Search,
     Vector,
     check_entry,
     check_int,
+    check_page,
     check_search,
     is_live,
     rank,
@@ -129,6 +131,26 @@ class EmbeddedStore:
     async def delete(self, ids: Sequence[UUID]) -> None:
         """See `Store.delete`."""
         await self._call({"op": "delete", "ids": [entry_id.hex for entry_id in ids]})
+
+    async def stale(self, fingerprint: str, after: UUID | None, limit: int, now: int) -> Page:
+        """See `Store.stale`."""
+        check_page(fingerprint, limit, now)
+        header = {
+            "op": "stale",
+            "fingerprint": fingerprint,
+            "after": None if after is None else after.hex,
+            "limit": limit,
+            "now": now,
+        }
+        reply = await self._call(header)
+        return Page(wire.unpack_entries(reply), _int(reply, "left"))
+
+    async def exchange(self, signature: str, entry: Entry) -> bool:
+        """See `Store.exchange`."""
+        check_entry(entry, self._dimension)
+        frame = wire.pack_entries({"op": "exchange", "signature": signature}, [entry])
+        reply = await self._call(frame.header, frame.vectors, frame.body)
+        return reply.header.get("exchanged") is True
 
     async def flush(self) -> int:
         """See `Store.flush`."""

@@ -16,7 +16,16 @@ import numpy as np
 import qdrant_edge as edge
 
 from nearhit.errors import StoreError
-from nearhit.store.base import Entry, Search, check_entry, check_int, check_search, is_live
+from nearhit.store.base import (
+    Entry,
+    Page,
+    Search,
+    check_entry,
+    check_int,
+    check_page,
+    check_search,
+    is_live,
+)
 from nearhit.store.folder import SCHEMA, SHARD, STORE, Meta, move_aside, read_meta, write_meta
 from nearhit.store.shard import as_store_error, create, load, points_of, unusable
 
@@ -158,6 +167,38 @@ class Engine:
         with as_store_error("search"):
             points = self._shard.query(request)
         return [_to_entry(point) for point in points]
+
+    def stale(self, fingerprint: str, after: UUID | None, limit: int, now: int) -> Page:
+        """Return live entries that another encoder made. See `Store.stale`."""
+        check_page(fingerprint, limit, now)
+        wanted = edge.Filter(
+            must=[
+                edge.FieldCondition("epoch", match=edge.MatchValue(self.epoch)),
+                edge.FieldCondition("expires_at", range=edge.RangeFloat(gt=now)),
+            ],
+            must_not=[edge.FieldCondition("fingerprint", match=edge.MatchAny([fingerprint, ""]))],
+        )
+        # The engine's offset includes the entry it names: one more is asked for and dropped.
+        request = edge.ScrollRequest(
+            offset=after, limit=limit + 1, filter=wanted, with_payload=True, with_vector=False
+        )
+        with as_store_error("page"):
+            records, _ = self._shard.scroll(request)
+            left = self._shard.count(edge.CountRequest(exact=True, filter=wanted))
+        entries = [_to_entry(record) for record in records]
+        return Page([entry for entry in entries if entry.id != after][:limit], left)
+
+    def exchange(self, signature: str, entry: Entry) -> bool:
+        """Replace the entry that still carries the signature. See `Store.exchange`."""
+        check_entry(entry, self._meta.dimension)
+        if entry.epoch != self.epoch:
+            return False
+        with as_store_error("get"):
+            records = self._shard.retrieve([entry.id], ["signature", "hits"], False)
+        stored = next((record.payload or {} for record in records), {})
+        if stored.get("signature") != signature:
+            return False
+        return self.put(replace(entry, hits=int(stored.get("hits", 0))))
 
     def put(self, entry: Entry) -> bool:
         """Store the entry unless its epoch is another; tell whether. See `Store.put`."""

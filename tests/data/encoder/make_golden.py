@@ -3,8 +3,9 @@
     python tests/data/encoder/make_golden.py .nearhit/base/all-MiniLM-L6-v2
 
 The folder holds config.json, tokenizer.json and model.safetensors of all-MiniLM-L6-v2 (nearhit
-leaves it in its data folder). The file is float16 (200, 384), rows of unit length to 1e-4; its
-rounding costs 1e-7 of cosine. questions.txt was written for this project, one question a line.
+leaves it in its data folder). The file is float16 (500, 384), rows of unit length to 1e-4; its
+rounding costs 1e-7 of cosine. questions.txt was written for this project,
+one question a line, 3 to 195 words.
 """
 
 import sys

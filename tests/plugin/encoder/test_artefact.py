@@ -12,13 +12,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from nearhit.encoder.artefact import (
-    GRAPH_FILE,
     MANIFEST_FILE,
-    TOKENIZER_FILE,
     Artefact,
+    build_artefact,
     ensure_artefact,
+    load_artefact,
 )
 from nearhit.encoder.files import sha256_file
+from nearhit.encoder.recipe import GRAPH_FILE, TOKENIZER_FILE, Recipe
 from nearhit.errors import EncoderError
 
 WriteBase = Callable[..., Path]
@@ -55,7 +56,10 @@ def test_artefact_says_what_it_is_made_of(tiny_artefact: Artefact, tiny_base: Pa
         name: sha256_file(tiny_artefact.path / name) for name in (GRAPH_FILE, TOKENIZER_FILE)
     }
     assert (manifest.dimension, manifest.max_tokens) == (32, 256)
-    assert manifest.precision == "fp16 weights, fp32 arithmetic"
+    assert (manifest.precision, manifest.multilingual) == ("fp16", False)
+    assert manifest.parameters["adapter"] == 0
+    assert 0.9999 <= manifest.fidelity["cosine_min"] <= manifest.fidelity["cosine_mean"] <= 1.0001
+    assert manifest.fidelity["batch_difference"] < 1e-5
 
 
 def test_second_call_returns_what_the_first_built(tmp_path: Path, tiny_base: Path) -> None:
@@ -89,6 +93,73 @@ def test_base_adapter_and_tokenizer_each_change_the_fingerprint(
     assert len({artefact.manifest.fingerprint for artefact in artefacts}) == 5
     graphs = [sha256_file(artefact.path / GRAPH_FILE) for artefact in artefacts]
     assert len(set(graphs)) == 4  # the third differs in its tokenizer only
+
+
+def test_precision_and_languages_each_change_the_fingerprint(
+    tmp_path: Path, tiny_base: Path, tiny_artefact: Artefact
+) -> None:
+    small = ensure_artefact(tmp_path, base=str(tiny_base), precision="int8")
+    wide = ensure_artefact(tmp_path, base=str(tiny_base), multilingual=True)
+    assert (small.manifest.precision, wide.manifest.multilingual) == ("int8", True)
+    artefacts = (tiny_artefact, small, wide)
+    assert len({artefact.manifest.fingerprint for artefact in artefacts}) == 3
+    assert wide.manifest.outputs == tiny_artefact.manifest.outputs
+
+
+def test_adapters_parameters_are_counted(tmp_path: Path, tiny_base: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", seed=1)
+    artefact = ensure_artefact(tmp_path / "data", base=str(tiny_base), adapter=adapter)
+    weights = load_file(tiny_base / "model.safetensors")
+    assert artefact.manifest.parameters == {
+        "base": sum(tensor.size for tensor in weights.values()),
+        "adapter": 2 * 2 * 32,
+    }
+
+
+def test_artefact_of_its_own_folder_can_be_moved_and_loaded(
+    tmp_path: Path, tiny_base: Path, tiny_artefact: Artefact
+) -> None:
+    out = tmp_path / "out"
+    built = build_artefact(Recipe(base=str(tiny_base)), tmp_path / "data", out)
+    assert built.manifest.fingerprint == tiny_artefact.manifest.fingerprint
+    assert names_in(tmp_path) == ["out"]
+    out.rename(tmp_path / "moved")
+    assert load_artefact(tmp_path / "moved").manifest == built.manifest
+
+
+def test_building_again_replaces_an_artefact_and_nothing_else(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    recipe = Recipe(base=str(tiny_base))
+    first = build_artefact(recipe, tmp_path / "data", tmp_path / "out")
+    assert build_artefact(recipe, tmp_path / "data", tmp_path / "out") == first
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("dear")
+    with pytest.raises(EncoderError, match="--out must be a new folder or an earlier artefact"):
+        build_artefact(recipe, tmp_path / "data", tmp_path / "letters")
+    assert names_in(tmp_path / "letters") == ["a.txt"]
+
+
+@pytest.mark.parametrize("file", [GRAPH_FILE, TOKENIZER_FILE, MANIFEST_FILE])
+def test_copy_of_an_artefact_that_is_damaged_is_refused(
+    tmp_path: Path, tiny_artefact: Artefact, file: str
+) -> None:
+    shutil.copytree(tiny_artefact.path, tmp_path / "copy")
+    (tmp_path / "copy" / file).write_bytes(b"{}")
+    with pytest.raises(EncoderError, match=r"encoder.artefact must be a folder"):
+        load_artefact(tmp_path / "copy")
+
+
+def test_precision_that_loses_too_much_is_refused(tmp_path: Path, tiny_base: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    weights = load_file(tiny_base / "model.safetensors")
+    for name, tensor in weights.items():
+        if name.endswith("dense.weight"):  # one outlier a block leaves the others no digits
+            tensor[:, ::32] *= 3000.0
+    save_file(weights, base / "model.safetensors")
+    with pytest.raises(EncoderError, match=r"set `encoder.precision: fp16`"):
+        ensure_artefact(tmp_path / "data", base=str(base), precision="int8")
 
 
 def test_same_files_in_another_folder_have_the_same_fingerprint(

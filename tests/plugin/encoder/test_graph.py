@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
-from nearhit.encoder.graph import Architecture, build_graph
-from nearhit.encoder.runtime import embed, open_session
+from nearhit.encoder.graph import Architecture, Precision, build_graph
+from nearhit.encoder.session import embed, open_session
 from nearhit.encoder.weights import Tensors, read_tensors
 from nearhit.errors import EncoderError
 
@@ -90,9 +91,33 @@ def test_large_weights_are_stored_as_half_and_small_ones_are_not(
         assert half == (math.prod(constant.dims) >= 1024)
 
 
-def test_same_weights_give_the_same_bytes(weights: Tensors, shape: Architecture) -> None:
-    first, second = (build_graph(weights, shape).SerializeToString() for _ in range(2))
-    assert first == second
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_same_weights_give_the_same_bytes(
+    weights: Tensors, shape: Architecture, precision: Precision
+) -> None:
+    first, second = (build_graph(weights, shape, precision) for _ in range(2))
+    assert first.SerializeToString() == second.SerializeToString()
+
+
+def test_int8_graph_is_near_bert_and_does_not_depend_on_the_batch(
+    tmp_path: Path, weights: Tensors, shape: Architecture
+) -> None:
+    onnx.save(build_graph(weights, shape, "int8"), tmp_path / "encoder.onnx")
+    session = open_session(tmp_path / "encoder.onnx", threads=1)
+    together = embed(session, ROWS)
+    for row, in_batch in zip(ROWS, together, strict=True):
+        alone = embed(session, [row])[0]
+        assert float(alone @ reference(weights, shape, row)) > 0.998
+        np.testing.assert_allclose(in_batch, alone, atol=1e-6)
+
+
+def test_int8_graph_stores_no_matrix_as_float(weights: Tensors, shape: Architecture) -> None:
+    graph = build_graph(weights, shape, "int8").graph
+    products = [node for node in graph.node if node.op_type == "MatMulNBits"]
+    assert len(products) == 6 * shape.layers
+    assert {helper.get_node_attr_value(node, "accuracy_level") for node in products} == {4}
+    names = {constant.name for constant in graph.initializer}
+    assert not any(name.endswith((".matrix", ".matrix.half", "words.half")) for name in names)
 
 
 @pytest.mark.parametrize(
@@ -126,12 +151,13 @@ def test_weight_that_is_missing_is_refused(weights: Tensors, shape: Architecture
         build_graph(rest, shape)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize("value", [1e6, math.nan])
 def test_weight_that_does_not_fit_float16_is_refused(
-    weights: Tensors, shape: Architecture, value: float
+    weights: Tensors, shape: Architecture, value: float, precision: Precision
 ) -> None:
     name = "encoder.layer.0.intermediate.dense.weight"
     wrong = weights[name].copy()
     wrong[0, 0] = value
     with pytest.raises(EncoderError, match="must fit float16"):
-        build_graph(weights | {name: wrong}, shape)
+        build_graph(weights | {name: wrong}, shape, precision)

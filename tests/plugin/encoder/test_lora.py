@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from nearhit.encoder.lora import ADAPTER_FILES, merge_adapter
+from nearhit.encoder.lora import ADAPTER_FILES, LoraConfig, count_parameters, merge_adapter
 from nearhit.encoder.weights import Tensors
 from nearhit.errors import EncoderError
 
@@ -161,9 +161,13 @@ def test_published_adapters_fit_their_base() -> None:
         merged = merge_adapter(base, adapter)
         changed = {name for name, weight in merged.items() if weight.any()}
         assert changed == {n for n in base if n.endswith(("query.weight", "value.weight"))}
-        parameters = sum(t.size for t in load_file(adapter / ADAPTER_FILES[1]).values())
-        print(f"{adapter.name}: {parameters:,} parameters, {len(changed)} matrices changed")
-        assert parameters == 147_456
+        parameters = count_parameters(adapter)
+        # The whole model, embeddings and pooler included, has 33,360,000 besides.
+        share = 100 * parameters / (parameters + 33_360_000)
+        alpha = LoraConfig.read(adapter / ADAPTER_FILES[0]).alpha
+        print(f"{adapter.name}: {parameters:,} parameters, {share:.2f} %, alpha {alpha:g}")
+        assert (parameters, f"{share:.2f}") == (147_456, "0.44")
+        assert alpha == 32  # the published card says 16; the file is what was trained
 
 
 def test_copy_of_an_adapter_that_lost_bytes_is_refused(tmp_path: Path, base: Tensors) -> None:

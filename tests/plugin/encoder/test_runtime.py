@@ -1,6 +1,6 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,24 @@ import numpy as np
 import pytest
 
 from nearhit.encoder import Encoder, Encoding, Unencodable
-from nearhit.encoder.artefact import Artefact
+from nearhit.encoder.artefact import Artefact, ensure_artefact
+from nearhit.encoder.recipe import Precision
 from nearhit.encoder.runtime import OnnxEncoder
 from nearhit.errors import EncoderBusy, EncoderError
 
 
 class WatchedSession:
-    """Stands before the ONNX session and notes the thread of each run."""
+    """Stands before the ONNX session and notes thread and shape (texts, tokens) of each run."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
         self.threads: list[int] = []
+        self.shapes: list[tuple[int, ...]] = []
 
-    def run(self, *arguments: Any) -> Any:
+    def run(self, outputs: Any, inputs: Any) -> Any:
         self.threads.append(threading.get_ident())
-        return self.session.run(*arguments)
+        self.shapes.append(inputs["input_ids"].shape)
+        return self.session.run(outputs, inputs)
 
 
 def watch(encoder: OnnxEncoder) -> WatchedSession:
@@ -97,6 +100,7 @@ async def test_each_word_counts_up_to_the_last(tiny_encoder: OnnxEncoder) -> Non
         ("a" * 300_000, "too_long"),
         ("a" * 200, "unknown_tokens"),
         ("你好世界", "unknown_tokens"),
+        ("wo ist mein hello", "other_language"),
         ("hello \N{PARTY POPPER}", "unknown_tokens"),
         ("hello [UNK]", "unknown_tokens"),
         ("hello \ud800", "unknown_tokens"),
@@ -129,7 +133,7 @@ async def test_text_without_a_trustworthy_vector_is_unencodable(
 async def test_text_that_fits_is_never_refused_for_its_characters(
     tiny_encoder: OnnxEncoder, text: str
 ) -> None:
-    ids = tiny_encoder._tokenizer.encode(text).ids
+    ids = tiny_encoder._reader.tokenizer.encode(text).ids
     assert len(ids) <= 256
     assert vector(await tiny_encoder.encode(text)).shape == (tiny_encoder.dimension,)
 
@@ -151,6 +155,69 @@ async def test_encoding_runs_on_one_thread_that_is_not_the_loops(
     assert threading.get_ident() not in watched.threads
 
 
+async def encode_together(encoder: OnnxEncoder, texts: Sequence[str]) -> list[Encoding]:
+    """Ask for all texts while the worker is busy, so that they wait together."""
+    async with held(encoder):
+        waiting = [asyncio.create_task(encoder.encode(text)) for text in texts]
+        await asyncio.sleep(0)
+    return await asyncio.gather(*waiting)
+
+
+async def test_texts_that_wait_are_computed_with_those_of_like_length(
+    tiny_artefact: Artefact,
+) -> None:
+    encoder = OnnxEncoder.load(tiny_artefact)
+    watched = watch(encoder)
+    texts = ["hello", "word " * 50, "password", "the " * 48, "word"]
+    await encode_together(encoder, texts)
+    assert watched.shapes == [(3, 3), (2, 52)]
+    await encoder.close()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+async def test_vector_does_not_depend_on_what_waits_beside_it(
+    tmp_path: Path, tiny_base: Path, precision: Precision
+) -> None:
+    artefact = ensure_artefact(tmp_path, base=str(tiny_base), precision=precision)
+    encoder = OnnxEncoder.load(artefact, repeats_bytes=0)
+    watched = watch(encoder)
+    texts = [" ".join(["word"] * n + ["hello"] * m) for n in range(5, 9) for m in range(1, 4)]
+    alone = [vector(await encoder.encode(text)) for text in texts]
+    together = [vector(found) for found in await encode_together(encoder, texts)]
+    assert max(shape[0] for shape in watched.shapes) > 4
+    np.testing.assert_allclose(np.stack(together), np.stack(alone), atol=1e-6)
+    await encoder.close()
+
+
+async def test_same_text_asked_at_once_is_computed_once(tiny_artefact: Artefact) -> None:
+    encoder = OnnxEncoder.load(tiny_artefact)
+    watched = watch(encoder)
+    found = [vector(encoding) for encoding in await encode_together(encoder, ["hello"] * 6)]
+    assert watched.shapes == [(1, 3)]
+    assert len({one.tobytes() for one in found}) == 1
+    await encoder.close()
+
+
+async def test_repeated_text_is_computed_once_and_its_vector_cannot_be_changed(
+    tiny_encoder: OnnxEncoder,
+) -> None:
+    watched = watch(tiny_encoder)
+    first, again = [vector(await tiny_encoder.encode("hello word")) for _ in range(2)]
+    assert again is first
+    assert len(watched.shapes) == 1
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0.0
+
+
+async def test_text_that_cannot_be_read_fails_alone(tiny_artefact: Artefact) -> None:
+    encoder = OnnxEncoder.load(tiny_artefact)
+    found = await encode_together(encoder, ["hello", "a" * 200, "word"])
+    assert found[1] == Unencodable("unknown_tokens")
+    assert not isinstance(found[0], Unencodable)
+    assert not isinstance(found[2], Unencodable)
+    await encoder.close()
+
+
 async def test_loop_goes_on_while_texts_wait(tiny_encoder: OnnxEncoder) -> None:
     async with held(tiny_encoder):
         waiting = asyncio.create_task(tiny_encoder.encode("hello"))
@@ -164,7 +231,7 @@ async def test_one_text_too_many_is_busy_until_another_is_done(
     tiny_encoder: OnnxEncoder,
 ) -> None:
     async with held(tiny_encoder):
-        waiting = [asyncio.create_task(tiny_encoder.encode("hello")) for _ in range(2)]
+        waiting = [asyncio.create_task(tiny_encoder.encode(text)) for text in ("hello", "i")]
         await asyncio.sleep(0)
         with pytest.raises(EncoderBusy, match=r"encoder.max_pending .* got 2"):
             await tiny_encoder.encode("word")
@@ -175,7 +242,8 @@ async def test_one_text_too_many_is_busy_until_another_is_done(
 async def test_text_whose_caller_gave_up_is_not_encoded(tiny_encoder: OnnxEncoder) -> None:
     watched = watch(tiny_encoder)
     async with held(tiny_encoder):
-        first, second = (asyncio.create_task(tiny_encoder.encode("hello")) for _ in range(2))
+        words = ("hello", "password")
+        first, second = (asyncio.create_task(tiny_encoder.encode(word)) for word in words)
         await asyncio.sleep(0)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -183,7 +251,7 @@ async def test_text_whose_caller_gave_up_is_not_encoded(tiny_encoder: OnnxEncode
         third = asyncio.create_task(tiny_encoder.encode("word"))  # the place is free again
         await asyncio.sleep(0)
     await asyncio.gather(second, third)
-    assert len(watched.threads) == 2
+    assert watched.shapes == [(2, 3)]
 
 
 async def test_deadline_of_a_caller_is_obeyed(tiny_encoder: OnnxEncoder) -> None:

@@ -234,3 +234,81 @@ async def test_search_with_a_bad_argument_names_it(store: Store, at: At, now: in
     for change, message in BAD_ARGUMENTS:
         with pytest.raises(StoreError, match=message):
             await store.search(**(arguments | change))
+
+
+async def test_pages_of_stale_entries_name_each_once_whatever_their_size(
+    store: Store, make_entry: Make, now: int
+) -> None:
+    old = [make_entry(str(number), fingerprint="old") for number in range(7)]
+    current = [make_entry("current"), make_entry("exact", degrees=None)]
+    dead = make_entry("dead", fingerprint="old", expires_at=now)
+    for entry in [*old, *current, dead]:
+        await store.put(entry)
+    for limit in (1, 3, 7, 100):
+        seen, after = [], None
+        while (page := await store.stale("encoder", after, limit, now)).entries:
+            assert len(page.entries) <= limit
+            assert page.left == len(old)
+            seen += [entry.text for entry in page.entries]
+            after = page.entries[-1].id
+        assert sorted(seen) == [str(number) for number in range(7)]
+
+
+async def test_stale_entry_has_every_field_but_its_vector(
+    store: Store, make_entry: Make, now: int
+) -> None:
+    entry = make_entry(hits=3, model="m/1", fingerprint="old")
+    await store.put(entry)
+    (found,) = (await store.stale("encoder", None, 10, now)).entries
+    assert found.vector is None
+    assert same(found, dataclasses.replace(entry, vector=None))
+
+
+async def test_stale_entries_of_an_earlier_epoch_are_not_named(
+    store: Store, make_entry: Make, now: int
+) -> None:
+    await store.put(make_entry(fingerprint="old"))
+    await store.flush()
+    page = await store.stale("encoder", None, 10, now)
+    assert (page.entries, page.left) == ([], 0)
+
+
+async def test_page_with_a_bad_argument_names_it(store: Store, now: int) -> None:
+    for fingerprint, limit, message in (("", 5, "`fingerprint`"), ("encoder", 0, "`limit`")):
+        with pytest.raises(StoreError, match=message):
+            await store.stale(fingerprint, None, limit, now)
+
+
+async def test_exchange_replaces_the_entry_and_keeps_its_hits(
+    store: Store, make_entry: Make, at: At, now: int
+) -> None:
+    old = make_entry(fingerprint="old", degrees=0)
+    await store.put(old)
+    await store.touch(old.id, 5)  # between the page and the exchange
+    new = dataclasses.replace(old, vector=at(90), fingerprint="encoder", signature="cd" * 32)
+    assert await store.exchange(old.signature, new)
+    assert same(await store.get(old.id, now), dataclasses.replace(new, hits=5))
+    (found,) = await store.search("tenant", "encoder", at(90), 5, now)
+    assert found.similarity == pytest.approx(1.0, abs=1e-3)
+    assert await store.search("tenant", "old", at(0), 5, now) == []
+
+
+async def test_exchange_of_what_changed_meanwhile_does_nothing(
+    store: Store, make_entry: Make, now: int
+) -> None:
+    old = make_entry(fingerprint="old")
+    new = dataclasses.replace(old, completion="new", signature="cd" * 32)
+    assert not await store.exchange(old.signature, new)  # deleted, or never there
+    assert await store.count() == 0
+    newer = dataclasses.replace(old, completion="newer", signature="ef" * 32)
+    await store.put(newer)
+    assert not await store.exchange(old.signature, new)
+    assert same(await store.get(old.id, now), newer)
+    await store.flush()
+    assert not await store.exchange(newer.signature, new)
+    assert await store.get(old.id, now) is None
+
+
+async def test_exchange_of_a_bad_entry_names_the_field(store: Store, make_entry: Make) -> None:
+    with pytest.raises(StoreError, match=r"entry.fingerprint"):
+        await store.exchange("ab" * 32, make_entry(fingerprint=""))
