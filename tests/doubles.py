@@ -89,6 +89,28 @@ class FakeEncoder:
         self.error = EncoderError("closed")
 
 
+class FakeVerifier:
+    """Tells what the test says of each stored text."""
+
+    floor = 0.5
+
+    def __init__(self, told: dict[str, float]) -> None:
+        self.told = told
+        self.asked: list[str] = []
+
+    def threshold(self, target_precision: float) -> float:
+        return target_precision
+
+    async def confidences(
+        self, asked: str, stored: Sequence[str], similarities: Sequence[float]
+    ) -> list[float]:
+        self.asked += stored
+        return [self.told[text] for text in stored]
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+
 class Clock:
     """Time that stands still until it is moved."""
 

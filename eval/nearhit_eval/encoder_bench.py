@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,11 @@ def _single(base: Path, artefacts: dict[str, Artefact]) -> dict[str, float]:
     for name, artefact in artefacts.items():
         sessions[f"plain call {name}"] = open_session(artefact.path / GRAPH_FILE, 1)
         encoder = OnnxEncoder.load(artefact, repeats_bytes=0)
-        runs[f"nearhit {name}"] = lambda e=encoder: loop.run_until_complete(e.encode(QUESTION))
+        runs[f"nearhit {name}"] = partial(_encode, loop, encoder)
     repeating = OnnxEncoder.load(artefacts["fp16"])
-    runs["nearhit, seen before"] = lambda: loop.run_until_complete(repeating.encode(QUESTION))
+    runs["nearhit, seen before"] = partial(_encode, loop, repeating)
     for name, session in sessions.items():
-        runs[name] = lambda s=session: embed(s, [tokenizer.encode_batch([QUESTION])[0].ids])
+        runs[name] = partial(_plain, session, tokenizer)
     taken: dict[str, list[float]] = {name: [] for name in runs}
     order, rng = list(runs), random.Random(7)  # noqa: S311 - no secret
     for turn in range(ROUNDS + 5):
@@ -144,11 +145,19 @@ def _single(base: Path, artefacts: dict[str, Artefact]) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
+def _encode(loop: asyncio.AbstractEventLoop, encoder: OnnxEncoder) -> None:
+    loop.run_until_complete(encoder.encode(QUESTION))
+
+
+def _plain(session: Any, tokenizer: Any) -> None:
+    embed(session, [tokenizer.encode_batch([QUESTION])[0].ids])
+
+
 def _export(model: Any, path: Path) -> None:
     """Export with PyTorch's tracing exporter: the fastest float32 graph that was found."""
     import torch
 
-    class Whole(torch.nn.Module):
+    class Whole(torch.nn.Module):  # type: ignore[misc]
         def __init__(self, bert: Any) -> None:
             super().__init__()
             self.bert = bert

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from nearhit.config import Settings
-from nearhit.decision import Hit, Miss, decide
+from nearhit.decision import Candidate, Hit, Miss, decide
 from nearhit.encoder import Encoder, Unencodable, Vector
-from nearhit.errors import EncoderBusy, EncoderError, StoreBusy, StoreError
+from nearhit.errors import ConfigError, EncoderBusy, EncoderError, StoreBusy, StoreError
 from nearhit.flights import Flight, Flights
+from nearhit.matching import Verifier, judge
 from nearhit.metrics import LOOKUP_SECONDS, STORED, UNSTORED, FaultLog
 from nearhit.request import Question
 from nearhit.signing import is_authentic, sign
@@ -30,12 +31,14 @@ _WRITE_TIMEOUT_S = 10.0
 class Lookup:
     """One request's way through the cache, and what storing its answer needs.
 
-    `vector` is None when the text has none or there was no time; `epoch` is the store's at the
-    time of the question, so that a flush between question and answer wins.
+    `candidates` are the stored questions that were looked at; `vector` is None when the text has
+    none or there was no time; `epoch` is the store's at the time of the question, so that a flush
+    between question and answer wins.
     """
 
     question: Question
     outcome: Hit | Miss
+    candidates: tuple[Candidate, ...] = ()
     epoch: int | None = None
     vector: Vector | None = None
     flight: Flight | None = None
@@ -50,6 +53,7 @@ class Cache:
         secret: bytes,
         store: Store,
         encoder: Encoder | None = None,
+        verifier: Verifier | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -59,8 +63,9 @@ class Cache:
         self._flights = Flights()
         self._faults = FaultLog()
         self._background: set[asyncio.Task[None]] = set()
-        # Set when it is ready: until then, and for ever if it fails, exact repeats still hit.
+        # Set when they are ready. Without an encoder only exact repeats hit.
         self.encoder = encoder
+        self.verifier = verifier
 
     async def answer(self, question: Question) -> Lookup:
         """Decide one question; a miss may come back with a flight that the caller must end."""
@@ -91,7 +96,7 @@ class Cache:
             self._store.epoch(), self._store.get(question.id, now)
         )
         if entry is not None and entry.text == question.text and self._is_ours(entry, question):
-            return Hit(entry, "exact", 1.0)
+            return Hit(entry, "exact", 1.0, 1.0)
         if question.exact_only is not None:
             return Miss(question.exact_only)
         if self.encoder is None:
@@ -104,7 +109,9 @@ class Cache:
             question.scope, self.encoder.fingerprint, encoded, self._settings.candidates, now
         )
         ours = [found for found in neighbours if self._is_ours(found.entry, question)]
-        return decide(ours, self._settings.similarity_threshold)
+        verifier = self.verifier
+        lookup.candidates = await judge(question.text, ours, self._settings.guards, verifier)
+        return decide(lookup.candidates, threshold_of(self._settings, verifier))
 
     async def _coalesce(self, lookup: Lookup) -> None:
         """Wait for an identical question in flight, or become the one that others wait for."""
@@ -115,7 +122,7 @@ class Cache:
         if flight is not None:
             entry = await flight.wait(wait_s)
             if entry is not None and self._is_live(entry, lookup.epoch or 0):
-                lookup.outcome = Hit(entry, "coalesced", 1.0)
+                lookup.outcome = Hit(entry, "coalesced", 1.0, 1.0)
                 return
             flight.retire()  # too slow, or failed: nobody else is to wait for it
         if self._flights.find(lookup.question.id) is None:
@@ -187,8 +194,9 @@ class Cache:
         """Finish what is being stored, then let go of store and encoder."""
         await self.settle()
         await self._store.close()
-        if self.encoder is not None:
-            await self.encoder.close()
+        for part in (self.encoder, self.verifier):
+            if part is not None:
+                await part.close()
 
     def _is_live(self, entry: Entry, epoch: int) -> bool:
         """Check of an answer in flight what the store checks of its own: no flush, no expiry."""
@@ -216,6 +224,23 @@ class Cache:
             self._faults.record(*_fault(error), error)
         except Exception as error:  # noqa: BLE001 - a lost write must not reach the event loop
             self._faults.record("store", "write_error", error)
+
+
+def threshold_of(settings: Settings, verifier: Verifier | None) -> float:
+    """Return the confidence from which a candidate is served.
+
+    Raises:
+        ConfigError: nothing is known to keep the target precision.
+    """
+    if verifier is not None:
+        return settings.confidence_threshold or verifier.threshold(settings.target_precision)
+    if settings.similarity_threshold is None:
+        raise ConfigError(
+            f"target_precision must have a verifier that fits the encoder, got none for "
+            f"{settings.encoder.base}; set encoder.verifier, or similarity_threshold to serve by "
+            f"cosine alone"
+        )
+    return settings.similarity_threshold
 
 
 def _fault(error: StoreError | EncoderError) -> tuple[str, str]:

@@ -4,10 +4,10 @@ They stand in the proxy's own YAML, where LiteLLM keeps the settings of a callba
 
     callback_settings:
       nearhit:
-        similarity_threshold: 0.97
+        target_precision: 0.99
 
 or in a section `nearhit:` at the top level. An environment variable wins over the file:
-`NEARHIT_SIMILARITY_THRESHOLD`, `NEARHIT_ENCODER__THREADS` (two underscores between levels).
+`NEARHIT_TARGET_PRECISION`, `NEARHIT_ENCODER__THREADS` (two underscores between levels).
 A value `os.environ/NAME` in the file is read from the environment, as everywhere in LiteLLM.
 """
 
@@ -29,6 +29,7 @@ from pydantic import (
     ValidationError,
 )
 
+from nearhit import guards
 from nearhit.errors import ConfigError
 
 SECTION = "nearhit"
@@ -101,9 +102,17 @@ def _long_enough(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _known_guards(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in guards.GUARDS:
+            raise ValueError(f"of {', '.join(guards.GUARDS)}")
+    return names
+
+
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 Folder = Annotated[Path, AfterValidator(_expand)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_lines)]
+Guards = Annotated[Words, AfterValidator(_known_guards)]
 
 
 class _Frozen(BaseModel):
@@ -133,6 +142,12 @@ class EncoderSettings(_Frozen):
     multilingual: bool = Field(
         default=False,
         description="whether base and adapter know more languages than English; others: exact only",
+    )
+    verifier: str | None = Field(
+        default="auto",
+        min_length=1,
+        description="what reads both questions of a near pair: auto, a folder, a hub name; "
+        "auto: the shipped one where it fits",
     )
     threads: int = Field(
         default=1, ge=1, le=64, description="CPU threads for one encoding; the proxy needs the rest"
@@ -179,8 +194,27 @@ class Settings(_Frozen):
     scope: Literal["key", "team", "org", "end_user", "global"] = Field(
         default="key", description="who shares answers, as LiteLLM authenticated them"
     )
-    similarity_threshold: float = Field(
-        default=0.97, gt=0, le=1, description="cosine similarity from which another wording hits"
+    target_precision: float = Field(
+        default=0.99,
+        gt=0.5,
+        lt=1,
+        description="share of answers in other words that must be right; the verifier sees to it",
+    )
+    confidence_threshold: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="confidence from which another wording hits, instead of target_precision",
+    )
+    similarity_threshold: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="cosine from which another wording hits, without asking the verifier",
+    )
+    guards: Guards = Field(
+        default=guards.DEFAULT,
+        description="what forbids a hit: " + ", ".join(guards.GUARDS),
     )
     candidates: int = Field(
         default=5, ge=1, le=50, description="nearest entries that are looked at for one question"

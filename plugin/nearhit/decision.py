@@ -8,32 +8,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nearhit.store import Entry, Neighbour
+from nearhit.store import Entry
 
 HitKind = Literal["exact", "semantic", "coalesced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A stored question that may be this one, and what is known of that.
+
+    Attributes:
+        entry: the stored question and its answer.
+        similarity: cosine between the two questions.
+        confidence: probability that one answer serves both; without a verifier the similarity.
+        veto: the guard that forbids it, if one does.
+    """
+
+    entry: Entry
+    similarity: float
+    confidence: float
+    veto: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A stored answer that serves this question.
 
-    `similarity` is the cosine between the two questions, 1.0 for an exact repeat.
+    `similarity` is the cosine between the two questions, `confidence` the probability that the
+    answer is right; both are 1.0 for an exact repeat.
     """
 
     entry: Entry
     kind: HitKind
     similarity: float
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
     """No stored answer serves this question.
 
-    `similarity` is the cosine of the nearest stored question in the same scope, if one was seen.
+    `similarity` and `confidence` are those of the candidate that came nearest to a hit, if any.
     """
 
     reason: str
     similarity: float | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +66,23 @@ class Bypass:
 Outcome = Hit | Miss | Bypass
 
 
-def decide(neighbours: Sequence[Neighbour], threshold: float) -> Hit | Miss:
-    """Choose among the nearest stored questions of one scope.
+def decide(candidates: Sequence[Candidate], threshold: float) -> Hit | Miss:
+    """Choose among the nearest stored questions of one scope: the surest, not the nearest.
 
     Args:
-        neighbours: candidates in any order; their scope and expiry were checked by the store.
-        threshold: cosine similarity, in (0, 1], from which another wording is the same question.
+        candidates: in any order; their scope and expiry were checked by the store.
+        threshold: confidence, in (0, 1], from which another wording is the same question.
+
+    Returns:
+        A miss names what it failed on: ``nothing_near``; ``guard_<name>`` where a guard forbade
+        the only candidates that were sure enough; ``below_threshold``.
     """
-    if not neighbours:
+    if not candidates:
         return Miss("nothing_near")
-    best = max(neighbours, key=lambda neighbour: neighbour.similarity)
-    if best.similarity >= threshold:
-        return Hit(best.entry, "semantic", best.similarity)
-    return Miss("below_threshold", best.similarity)
+    best = max(candidates, key=lambda one: (one.veto is None, one.confidence, one.similarity))
+    if best.veto is None and best.confidence >= threshold:
+        return Hit(best.entry, "semantic", best.similarity, best.confidence)
+    surest = max(candidates, key=lambda one: (one.confidence, one.similarity))
+    if surest.veto is not None and surest.confidence >= threshold:
+        return Miss(f"guard_{surest.veto}", surest.similarity, surest.confidence)
+    return Miss("below_threshold", best.similarity, best.confidence)

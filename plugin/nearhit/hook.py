@@ -35,12 +35,13 @@ from litellm.proxy.utils import ProxyLogging
 from litellm.types.utils import ModelResponse
 
 from nearhit import completion, config, replay
-from nearhit.cache import Cache, Lookup, entry_age_s
+from nearhit.cache import Cache, Lookup, entry_age_s, threshold_of
 from nearhit.caller import forwarded, opt_out, tenant_of
 from nearhit.config import Settings
 from nearhit.decision import Bypass, Hit, Miss
 from nearhit.encoder import Encoder
 from nearhit.errors import EncoderError, NearhitError
+from nearhit.matching import Verifier
 from nearhit.metrics import FaultLog, count_outcome
 from nearhit.request import Policy, freshness_pattern, read
 from nearhit.signing import read_secret
@@ -313,14 +314,19 @@ class NearhitHook(CustomLogger):
         except NearhitError as error:
             self._faults.record("store", "start", error)
         try:
-            encoder = await asyncio.to_thread(load_encoder, self.settings)
-            cache.encoder = encoder
+            encoder, verifier = await asyncio.to_thread(load_parts, self.settings)
         except Exception as error:  # noqa: BLE001 - exact repeats still hit; say it once and go on
             _log.error("nearhit has no encoder, only exact repeats hit: %s", error)
             self._faults.record("encoder", "start", error)
-        else:
-            _log.info("nearhit is ready, encoder %s", encoder.fingerprint[:16])
-            await self._report_stale(store, encoder.fingerprint)
+            return
+        cache.verifier, cache.encoder = verifier, encoder
+        _log.info(
+            "nearhit is ready, encoder %s, another wording hits from %s %.4f",
+            encoder.fingerprint[:16],
+            "similarity" if verifier is None else "confidence",
+            threshold_of(self.settings, verifier),
+        )
+        await self._report_stale(store, encoder.fingerprint)
 
     async def _report_stale(self, store: Any, fingerprint: str) -> None:
         """Say how many answers another encoder left, which are found by their exact text only."""
@@ -370,21 +376,24 @@ class NearhitHook(CustomLogger):
 _DIMENSION = 384
 
 
-def load_encoder(settings: Settings) -> Encoder:
-    """Build the encoder's artefact if need be, and load it. Blocks.
+def load_parts(settings: Settings) -> tuple[Encoder, Verifier | None]:
+    """Build the artefact if need be, and load encoder and verifier. Blocks.
 
     Raises:
         EncoderError: naming the remedy.
+        ConfigError: no threshold is known to keep the target precision.
     """
     from nearhit.encoder import serving  # onnxruntime: LiteLLM imports this module at once
 
-    encoder = serving.load_encoder(settings)
-    if encoder.dimension != _DIMENSION:
+    artefact = serving.find_artefact(settings.encoder, settings.data_dir)
+    if artefact.manifest.dimension != _DIMENSION:
         raise EncoderError(
-            f"encoder.base must give vectors of {_DIMENSION} numbers, got {encoder.dimension}; "
-            f"choose a MiniLM of 384"
+            f"encoder.base must give vectors of {_DIMENSION} numbers, got "
+            f"{artefact.manifest.dimension}; choose a MiniLM of 384"
         )
-    return encoder
+    verifier = serving.load_verifier(settings, artefact)
+    threshold_of(settings, verifier)
+    return serving.load_encoder(settings, artefact), verifier
 
 
 def _is_bookkeeping(callback: Any) -> bool:
@@ -434,6 +443,8 @@ def _headers(call: _Call) -> dict[str, str]:
         }
         if outcome.similarity is not None:
             headers["x-nearhit-similarity"] = f"{outcome.similarity:.4f}"
+        if outcome.confidence is not None:
+            headers["x-nearhit-confidence"] = f"{outcome.confidence:.4f}"
         return headers
     age_s = entry_age_s(outcome.entry, time.time())
     ttl_s = max(0, outcome.entry.expires_at - int(time.time()))
@@ -442,6 +453,7 @@ def _headers(call: _Call) -> dict[str, str]:
         "x-nearhit": "hit",
         "x-nearhit-kind": outcome.kind,
         "x-nearhit-similarity": f"{outcome.similarity:.4f}",
+        "x-nearhit-confidence": f"{outcome.confidence:.4f}",
         "x-nearhit-entry": str(outcome.entry.id),
         "cache-status": f"nearhit; {served}; detail={outcome.kind}",
         "age": str(age_s),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from doubles import Clock, FakeEncoder, InProcessStore
+from doubles import Clock, FakeEncoder, FakeVerifier, InProcessStore
 from nearhit.cache import Cache, Lookup
 from nearhit.config import Settings
 from nearhit.decision import Hit, Miss
@@ -74,7 +74,9 @@ async def make(
 ) -> AsyncIterator[Make]:
     made: list[Cache] = []
 
-    def make_(into: Store = store, encoder: Any = encoder, **fields: Any) -> Cache:
+    def make_(
+        into: Store = store, encoder: Any = encoder, verifier: Any = None, **fields: Any
+    ) -> Cache:
         values: dict[str, Any] = {
             "similarity_threshold": 0.9,
             "deadline_ms": 5000,
@@ -82,7 +84,7 @@ async def make(
             **fields,
         }
         settings = Settings(data_dir=tmp_path, **values)
-        made.append(Cache(settings, SECRET, into, encoder, clock))
+        made.append(Cache(settings, SECRET, into, encoder, verifier, clock))
         return made[-1]
 
     yield make_
@@ -371,3 +373,33 @@ async def test_drop_counts_the_reason(make: Make) -> None:
     cache = make()
     cache.drop(await cache.answer(ask("undo commit")), "finish_length")
     assert UNSTORED.labels("finish_length")._value.get() == before + 1
+
+
+@pytest.mark.parametrize(("sure", "is_hit"), [(0.98, False), (0.995, True)])
+async def test_verifier_decides_where_there_is_one(make: Make, sure: float, is_hit: bool) -> None:
+    verifier = FakeVerifier({"undo commit": sure})
+    cache = make(verifier=verifier, similarity_threshold=None, target_precision=0.99)
+    await learn(cache, ask("undo commit"))
+    lookup = await cache.answer(ask("revert commit"))
+    assert isinstance(lookup.outcome, Hit) is is_hit
+    assert lookup.outcome.confidence == sure
+    assert lookup.outcome.similarity == pytest.approx(COS_10, abs=1e-3)
+    assert [candidate.entry.text for candidate in lookup.candidates] == ["undo commit"]
+
+
+async def test_explicit_confidence_threshold_wins_over_the_target(make: Make) -> None:
+    verifier = FakeVerifier({"undo commit": 0.6})
+    cache = make(verifier=verifier, similarity_threshold=None, confidence_threshold=0.5)
+    await learn(cache, ask("undo commit"))
+    assert isinstance((await cache.answer(ask("revert commit"))).outcome, Hit)
+
+
+async def test_verifier_that_fails_is_a_miss_with_its_reason(make: Make) -> None:
+    class Failing(FakeVerifier):
+        async def confidences(self, *args: Any) -> list[float]:
+            raise EncoderError("failed")
+
+    cache = make(verifier=Failing({}), similarity_threshold=None)
+    await learn(cache, ask("undo commit"))
+    outcome = (await cache.answer(ask("revert commit"))).outcome
+    assert outcome == Miss("encoder_failed")

@@ -1,7 +1,10 @@
 """The `nearhit-train` command: one verb a module, each with a `main(argv)` of its own.
 
 nearhit-train generate seeds.jsonl --endpoint URL --model NAME --out groups.jsonl --dry-run
-nearhit-train mine questions.jsonl --endpoint URL --model NAME --out pairs.jsonl --dry-run
+nearhit-train split --groups groups/ --out split.json
+nearhit-train lora --recipe best --groups groups/ --split split.json --out build/adapter
+nearhit-train verifier --groups groups/ --pairs train/ --split split.json --out build/cross
+nearhit-train all --groups groups/ --pairs train/ --out build/
 """
 
 import importlib
@@ -13,10 +16,16 @@ from typing import Final
 
 from nearhit.errors import NearhitError
 
-# A verb's module is imported when it is asked for.
+# A verb's module is imported when it is asked for: generating groups needs no torch.
 VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "generate": ("generate", "ask a model for paraphrases and near misses of seed questions"),
     "mine": ("mine", "find hard negatives and paraphrases among real questions"),
+    "split": ("split", "split groups into train, dev and test by topic"),
+    "lora": ("lora", "train the encoder's adapter"),
+    "verifier": ("verifier", "train the verifier"),
+    "shrink": ("shrink", "make of a trained verifier what ships"),
+    "calibrate": ("calibrate", "find the thresholds at which a verifier keeps a precision"),
+    "all": ("run_all", "from groups to both artefacts"),
 }
 
 

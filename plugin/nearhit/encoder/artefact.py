@@ -20,6 +20,7 @@ from nearhit.encoder.recipe import (
     GRAPH_FILE,
     MAX_TOKENS,
     TOKENIZER_FILE,
+    VERIFIER_FILE,
     Precision,
     Recipe,
     Sources,
@@ -27,6 +28,7 @@ from nearhit.encoder.recipe import (
 )
 from nearhit.encoder.weights import DEFAULT_BASE
 from nearhit.errors import EncoderError
+from nearhit.verifier.weights import CONFIG_FILE as VERIFIER_CONFIG
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,10 @@ class Manifest:
         precision: number format of the weights: fp16 or int8. Sums are float32 in both.
         multilingual: False: text in another language than English is matched exactly only.
         fidelity: cosine to the same weights in float32, see `fidelity.Fidelity`.
-        thresholds: similarities calibrated for exactly this artefact, by name; often none.
+        thresholds: confidence from which answers keep a precision, by that precision; empty
+            without a verifier, or where it was calibrated for another encoder.
+        verifier: sha256 of each file of the verifier; empty without one.
+        verifier_error: largest difference of a logit to float32 weights; 0 without one.
         builder: version of the graph's builder.
         nearhit: version that built it.
     """
@@ -70,6 +75,8 @@ class Manifest:
     builder: int
     nearhit: str
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    verifier: Mapping[str, str] = field(default_factory=dict)
+    verifier_error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,7 @@ def ensure_artefact(
     adapter: str | Path | None = None,
     precision: Precision = "fp16",
     multilingual: bool = False,
+    verifier: str | Path | None = None,
 ) -> Artefact:
     """Return the artefact of a recipe; build it when it is absent or damaged.
 
@@ -98,21 +106,22 @@ def ensure_artefact(
         adapter: see `Recipe`.
         precision: see `Recipe`.
         multilingual: see `Recipe`.
+        verifier: see `Recipe`.
 
     Raises:
         EncoderError: the base or the adapter cannot be had, do not fit, or build badly.
     """
-    recipe = Recipe(base, None if adapter is None else str(adapter), precision, multilingual)
+    recipe = Recipe(base, _named(adapter), precision, multilingual, _named(verifier))
     sources = find_sources(recipe, data_dir)
-    final = data_dir / "artefacts" / sources.fingerprint[:16]
-    found = _intact(final, sources.fingerprint)
+    final = data_dir / "artefacts" / sources.folder_name
+    found = _intact(final, sources)
     if found is not None:
         return found
     with sole_writer(final.parent):
-        found = _intact(final, sources.fingerprint)  # another process may have built it meanwhile
+        found = _intact(final, sources)  # another process may have built it meanwhile
         if found is not None:
             return found
-        logger.info("building encoder artefact %s from %s", sources.fingerprint[:16], base)
+        logger.info("building encoder artefact %s from %s", sources.folder_name, base)
         return _write(recipe, sources, data_dir, final)
 
 
@@ -155,13 +164,21 @@ def load_artefact(folder: Path) -> Artefact:
         ) from error
 
 
-def _intact(folder: Path, fingerprint: str) -> Artefact | None:
+def _named(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _intact(folder: Path, sources: Sources) -> Artefact | None:
     """Read a folder back; None when it is absent or is not what its manifest says."""
     if not folder.is_dir():
         return None
     try:
         artefact = _read(folder)
-        if artefact.manifest.fingerprint == fingerprint:
+        manifest = artefact.manifest
+        if (manifest.fingerprint, manifest.verifier) == (
+            sources.fingerprint,
+            sources.verifier_digests,
+        ):
             return artefact
     except (OSError, ValueError, TypeError, KeyError):
         pass
@@ -171,7 +188,10 @@ def _intact(folder: Path, fingerprint: str) -> Artefact | None:
 
 def _read(folder: Path) -> Artefact:
     manifest = Manifest(**json.loads((folder / MANIFEST_FILE).read_text("utf-8")))
-    for name in (GRAPH_FILE, TOKENIZER_FILE):
+    needed = {GRAPH_FILE, TOKENIZER_FILE}
+    if manifest.verifier:
+        needed |= {VERIFIER_FILE, VERIFIER_CONFIG}
+    for name in needed:
         if sha256_file(folder / name) != manifest.outputs[name]:
             raise ValueError(f"{name} is not the file that the manifest names")
     return Artefact(folder, manifest)
@@ -187,7 +207,7 @@ def _write(recipe: Recipe, sources: Sources, data_dir: Path, final: Path) -> Art
             base=recipe.base,
             adapter=recipe.adapter,
             inputs=dict(sources.digests),
-            outputs={name: sha256_file(folder / name) for name in (GRAPH_FILE, TOKENIZER_FILE)},
+            outputs={file.name: sha256_file(file) for file in sorted(folder.iterdir())},
             architecture=asdict(built.architecture),
             parameters=built.parameters,
             dimension=built.architecture.hidden,
@@ -197,6 +217,9 @@ def _write(recipe: Recipe, sources: Sources, data_dir: Path, final: Path) -> Art
             fidelity=asdict(built.fidelity),
             builder=BUILDER,
             nearhit=nearhit.__version__,
+            thresholds=built.thresholds,
+            verifier=dict(sources.verifier_digests),
+            verifier_error=built.verifier_error,
         )
         (folder / MANIFEST_FILE).write_text(json.dumps(asdict(manifest), indent=2), "utf-8")
     return Artefact(final, manifest)

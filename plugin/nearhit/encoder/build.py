@@ -6,19 +6,22 @@ Imports onnx, which serving never does.
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from nearhit.encoder.blocks import Architecture
 from nearhit.encoder.fidelity import PROBES, Fidelity, measure
-from nearhit.encoder.graph import Architecture, build_graph
+from nearhit.encoder.graph import build_graph
 from nearhit.encoder.lora import count_parameters, merge_adapter
 from nearhit.encoder.recipe import GRAPH_FILE, MAX_TOKENS, TOKENIZER_FILE, Recipe, Sources
 from nearhit.encoder.tokens import open_tokenizer
 from nearhit.encoder.weights import BASE_FILES, base_folder, check_pooling, read_tensors
 from nearhit.errors import EncoderError
+from nearhit.verifier.build import build_verifier
+from nearhit.verifier.weights import read_description
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Built:
     architecture: Architecture
     parameters: dict[str, int]
     fidelity: Fidelity
+    thresholds: dict[str, float]
+    verifier_error: float
 
 
 def build_files(recipe: Recipe, sources: Sources, data_dir: Path, folder: Path) -> Built:
@@ -48,6 +53,7 @@ def build_files(recipe: Recipe, sources: Sources, data_dir: Path, folder: Path) 
         name.removeprefix("bert."): tensor
         for name, tensor in read_tensors(source / BASE_FILES[2]).items()
     }
+    plain = weights
     parameters = {"base": sum(tensor.size for tensor in weights.values()), "adapter": 0}
     if sources.adapter is not None:
         weights = merge_adapter(weights, sources.adapter)
@@ -59,7 +65,18 @@ def build_files(recipe: Recipe, sources: Sources, data_dir: Path, folder: Path) 
         reference = Path(unserved) / GRAPH_FILE
         onnx.save(build_graph(weights, architecture, "fp32"), reference)
         fidelity = measure(folder / GRAPH_FILE, reference, rows, recipe.precision)
-    return Built(architecture, parameters, fidelity)
+    built = Built(architecture, parameters, fidelity, {}, 0.0)
+    if sources.verifier is not None:
+        description = read_description(sources.verifier)
+        error = build_verifier(plain, architecture, sources.verifier, recipe.precision, folder)
+        calibrated = description.encoder == sources.digests
+        thresholds = description.calibration.thresholds if calibrated else {}
+        built = replace(
+            built,
+            thresholds={f"{precision:g}": value for precision, value in thresholds.items()},
+            verifier_error=error,
+        )
+    return built
 
 
 def _probes(tokenizer_file: Path, vocabulary: int) -> list[list[int]]:

@@ -26,6 +26,7 @@ def add_commands(commands: Any) -> None:
     _add_config(build)
     build.add_argument("--base", help="overrides encoder.base: a folder or a hub name")
     build.add_argument("--adapter", help="overrides encoder.adapter: a folder or a hub name")
+    build.add_argument("--verifier", help="overrides encoder.verifier: a folder or a hub name")
     build.add_argument("--precision", choices=("fp16", "int8"), help="overrides encoder.precision")
     build.add_argument(
         "--multilingual", action="store_true", default=None, help="not trained for English only"
@@ -65,7 +66,7 @@ def _build(options: argparse.Namespace) -> int:
     from nearhit.encoder.serving import find_artefact
 
     settings = _settings(options)
-    names = ("base", "adapter", "precision", "multilingual")
+    names = ("base", "adapter", "precision", "multilingual", "verifier")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     encoder = settings.encoder.model_copy(update=given)
     if given:
@@ -87,6 +88,12 @@ def _build(options: argparse.Namespace) -> int:
         f"{manifest.precision:<8} cosine to float32 {fidelity['cosine_min']:.6f} at least, "
         f"{fidelity['cosine_mean']:.6f} in the mean of {fidelity['texts']} texts"
     )
+    if manifest.verifier:
+        kept = ", ".join(f"{p} from confidence {t:.4f}" for p, t in manifest.thresholds.items())
+        print(
+            f"verifier logit within {manifest.verifier_error:.4f} of float32; precision "
+            f"{kept or 'not calibrated for this encoder'}"
+        )
     return 0
 
 

@@ -4,7 +4,10 @@ from pathlib import Path
 
 from nearhit.config import EncoderSettings, Settings
 from nearhit.encoder.artefact import Artefact, ensure_artefact, load_artefact
+from nearhit.encoder.recipe import TOKENIZER_FILE, VERIFIER_FILE
 from nearhit.encoder.runtime import OnnxEncoder
+from nearhit.verifier.runtime import OnnxVerifier
+from nearhit.verifier.weights import read_description
 
 
 def find_artefact(settings: EncoderSettings, data_dir: Path) -> Artefact:
@@ -21,18 +24,37 @@ def find_artefact(settings: EncoderSettings, data_dir: Path) -> Artefact:
         adapter=settings.adapter,
         precision=settings.precision,
         multilingual=settings.multilingual,
+        verifier=settings.verifier,
     )
 
 
-def load_encoder(settings: Settings) -> OnnxEncoder:
-    """Load the encoder that the settings name. Blocks.
+def load_encoder(settings: Settings, artefact: Artefact | None = None) -> OnnxEncoder:
+    """Load the encoder of an artefact, by default the one that the settings name. Blocks.
 
     Raises:
         EncoderError: naming the remedy.
     """
     return OnnxEncoder.load(
-        find_artefact(settings.encoder, settings.data_dir),
+        artefact or find_artefact(settings.encoder, settings.data_dir),
         threads=settings.encoder.threads,
         max_pending=settings.encoder.max_pending,
         repeats_bytes=settings.encoder.repeats_bytes,
+    )
+
+
+def load_verifier(settings: Settings, artefact: Artefact) -> OnnxVerifier | None:
+    """Load the verifier of an artefact; None where it has none or the settings want none. Blocks.
+
+    Raises:
+        EncoderError: naming the remedy.
+    """
+    if settings.similarity_threshold is not None or not artefact.manifest.verifier:
+        return None
+    return OnnxVerifier(
+        artefact.path / VERIFIER_FILE,
+        artefact.path / TOKENIZER_FILE,
+        read_description(artefact.path),
+        is_calibrated=bool(artefact.manifest.thresholds),
+        threads=settings.encoder.threads,
+        max_pending=settings.encoder.max_pending,
     )

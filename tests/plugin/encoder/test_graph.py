@@ -8,7 +8,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from nearhit.encoder.graph import Architecture, Precision, build_graph
+from nearhit.encoder.blocks import Architecture, Precision
+from nearhit.encoder.graph import build_graph
 from nearhit.encoder.session import embed, open_session
 from nearhit.encoder.weights import Tensors, read_tensors
 from nearhit.errors import EncoderError

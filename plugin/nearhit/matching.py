@@ -1,0 +1,79 @@
+"""From near neighbours to candidates: what verifier and guards say of each.
+
+Source of the order: a guard costs microseconds and a verification milliseconds, but a verification
+takes all candidates in one batch, and both are wanted where a miss is explained.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final, Protocol
+
+from nearhit.decision import Candidate
+from nearhit.guards import first_veto
+from nearhit.store import Neighbour
+
+# From here on the encoder sees the same words: case, accents and blanks are gone before it.
+_SAME_WORDS: Final = 0.9995
+
+
+class Verifier(Protocol):
+    """Reads two questions together and tells how likely one answer serves both."""
+
+    @property
+    def floor(self) -> float:
+        """Similarity below which it is not asked."""
+
+    def threshold(self, target_precision: float) -> float:
+        """Return the confidence from which at most 1 - `target_precision` of hits are wrong."""
+
+    async def confidences(
+        self, asked: str, stored: Sequence[str], similarities: Sequence[float]
+    ) -> list[float]:
+        """Return a calibrated probability for each stored question, in [0, 1].
+
+        Args:
+            asked: the new question.
+            stored: the stored ones.
+            similarities: cosine of each to the new one.
+
+        Raises:
+            EncoderBusy: too many questions wait.
+            EncoderError: it failed.
+        """
+
+    async def close(self) -> None:
+        """Finish what is being computed and let go."""
+
+
+async def judge(
+    asked: str,
+    neighbours: Sequence[Neighbour],
+    guards: Collection[str],
+    verifier: Verifier | None,
+) -> tuple[Candidate, ...]:
+    """Judge the nearest stored questions.
+
+    Args:
+        asked: the new question.
+        neighbours: the stored ones with their similarity, whose scope was checked.
+        guards: names of the guards in force.
+        verifier: None: the similarity stands for the confidence. Below its floor that is 0.
+
+    Raises:
+        EncoderError: as the verifier.
+    """
+    confidences = [min(1.0, max(0.0, found.similarity)) for found in neighbours]
+    if verifier is not None:
+        doubtful = [i for i, c in enumerate(confidences) if verifier.floor <= c < _SAME_WORDS]
+        told = await verifier.confidences(
+            asked,
+            [neighbours[i].entry.text for i in doubtful],
+            [neighbours[i].similarity for i in doubtful],
+        )
+        verified = dict(zip(doubtful, told, strict=True))
+        confidences = [
+            verified.get(i, c if c >= _SAME_WORDS else 0.0) for i, c in enumerate(confidences)
+        ]
+    return tuple(
+        Candidate(found.entry, found.similarity, sure, first_veto(found.entry.text, asked, guards))
+        for found, sure in zip(neighbours, confidences, strict=True)
+    )

@@ -1,0 +1,43 @@
+"""From a logit to a probability, and to a threshold."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearhit.errors import ConfigError, EncoderError
+from nearhit.verifier.calibration import Calibration
+
+CALIBRATION = Calibration(0.5, 2.0, -1.0, 0.4, {0.9: 0.6, 0.95: 0.7, 0.99: 0.85})
+NUMBERS = st.floats(-1e6, 1e6)
+
+
+@given(NUMBERS, st.floats(-1, 1))
+def test_confidence_is_a_probability_for_any_logit(logit: float, similarity: float) -> None:
+    assert 0 <= CALIBRATION.confidence(logit, similarity) <= 1
+
+
+@given(NUMBERS, NUMBERS, st.floats(-1, 1))
+def test_confidence_rises_with_the_logit(one: float, two: float, similarity: float) -> None:
+    low, high = sorted((one, two))
+    assert CALIBRATION.confidence(low, similarity) <= CALIBRATION.confidence(high, similarity)
+
+
+@pytest.mark.parametrize(("target", "threshold"), [(0.8, 0.6), (0.9, 0.6), (0.97, 0.85)])
+def test_threshold_is_the_lowest_that_keeps_the_target(target: float, threshold: float) -> None:
+    assert CALIBRATION.threshold(target) == threshold
+
+
+def test_target_that_no_threshold_is_known_to_keep_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"target_precision must be at most 0.99"):
+        CALIBRATION.threshold(0.999)
+
+
+def test_calibration_is_read_from_a_manifest() -> None:
+    document = {"logit": 1, "similarity": 0, "shift": 2, "floor": 0.5, "thresholds": {"0.9": 0.5}}
+    assert Calibration.read(document, "v") == Calibration(1, 0, 2, 0.5, {0.9: 0.5})
+
+
+@pytest.mark.parametrize("broken", [{}, {"logit": 1}, {"thresholds": 3}])
+def test_calibration_with_a_fault_names_its_file(broken: dict[str, object]) -> None:
+    with pytest.raises(EncoderError, match=r"^v calibration must hold"):
+        Calibration.read(broken, "v")

@@ -1,0 +1,72 @@
+"""From a trained cross-encoder to what ships, and to thresholds that keep a promise."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("torch", reason="needs the training extra")
+
+from nearhit.verifier.weights import CODES, SCALES
+from nearhit_training.calibrate import binomial_cdf, fit, threshold_for
+from nearhit_training.shrink import shrink
+
+
+def test_shrink_packs_linear_layers_and_keeps_the_rest_whole() -> None:
+    rng = np.random.default_rng(1)
+    base = {"layer.weight": rng.standard_normal((12, 64)).astype(np.float32)}
+    change = 0.05 * rng.standard_normal((12, 64)).astype(np.float32)
+    trained = {
+        "layer.weight": base["layer.weight"] + change,
+        "layer.bias": np.ones(12, np.float32),
+        "out.weight": np.ones((1, 5), np.float32),
+    }
+    shipped, error = shrink(trained, base)
+    assert 0 < error < 0.012
+    assert shipped["layer.weight" + CODES].shape == (12, 32)
+    assert shipped["layer.weight" + SCALES].shape == (12, 2)
+    assert shipped["layer.bias"].tolist() == [1] * 12
+    assert shipped["out.weight"].shape == (1, 5)
+
+
+def test_fit_finds_the_line_that_made_the_labels() -> None:
+    rng = np.random.default_rng(2)
+    logit, similarity = rng.normal(size=20_000), rng.uniform(size=20_000)
+    chance = 1 / (1 + np.exp(-(1.5 * logit + 2 * similarity - 1)))
+    found = fit(logit, similarity, rng.uniform(size=20_000) < chance)
+    np.testing.assert_allclose(found, (1.5, 2, -1), atol=0.15)
+
+
+def test_threshold_keeps_its_precision_in_nineteen_of_twenty_draws() -> None:
+    """Stated confidences are the truth here, so what a threshold serves is known exactly."""
+    broken = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        confidence = 1 - rng.uniform(size=3000) ** 2
+        right = rng.uniform(size=3000) < confidence
+        threshold = threshold_for(confidence, right, 0.95)
+        if threshold is not None:
+            # The mean of u^2 over u <= sqrt(1 - threshold).
+            broken += (1 - threshold) / 3 > 0.05
+    assert broken <= 0.05 * 300 * 1.6
+
+
+def test_threshold_is_none_without_evidence_enough() -> None:
+    few = np.ones(100)
+    assert threshold_for(few, few.astype(bool), 0.99) is None
+
+
+def test_threshold_survives_one_wrong_label_at_the_top() -> None:
+    confidence = np.linspace(1, 0.5, 4000)
+    right = np.ones(4000, bool)
+    right[0] = False
+    assert threshold_for(confidence, right, 0.99) is not None
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 60), st.floats(0.01, 0.99), st.data())
+def test_binomial_cdf_adds_up(of: int, share: float, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, of))
+    exact = np.random.default_rng(of).binomial(of, share, 20_000) <= count
+    assert binomial_cdf(count, of, share) == pytest.approx(exact.mean(), abs=0.02)
+    assert binomial_cdf(of, of, share) == pytest.approx(1)

@@ -1,0 +1,170 @@
+"""What the verifier learns from: which pairs, in which order, and the open sets it is checked on.
+
+The first trial learnt from minimal edits alone and forgot what ordinary similarity knows. So the
+mixture holds easy and medium negatives too (neighbours among other groups and real questions),
+and the permissive sets come early, the groups late.
+"""
+
+import random
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from nearhit_training.data import (
+    Group,
+    Pair,
+    add_noise,
+    cluster_pairs,
+    normal,
+    permitted_pairs,
+    read_clusters,
+    read_pairs,
+    read_rows,
+    training_pairs,
+    unlabelled,
+)
+from nearhit_training.embed import Vectors
+
+# Above this cosine two real questions may be duplicates that nobody has labelled.
+_SURELY_OTHER: Final = 0.8
+_MOST_OF_AN_OPEN_SET: Final = 1200
+
+
+def authored_pairs(groups: Sequence[Group], rng: random.Random) -> list[Pair]:
+    """Draw 6 positives and 10 negatives of each group, and a pair of its near misses."""
+    pairs = []
+    for group in groups:
+        pairs += training_pairs(group, (6, 10), rng)
+        misses = list(combinations(group.near_misses, 2))
+        source = f"misses/{group.part}"
+        pairs += [Pair(a, b, 0, source) for a, b in rng.sample(misses, min(1, len(misses)))]
+    return pairs
+
+
+def outside_pairs(folder: Path, rng: random.Random) -> list[Pair]:
+    """Draw labelled pairs of the permitted sets, and interchangeable command descriptions."""
+    pairs = permitted_pairs(folder, rng)
+    if (folder / "nl2bash.jsonl").is_file():
+        pairs += cluster_pairs(folder / "nl2bash.jsonl", "train/nl2bash", 1500, rng)
+    return pairs
+
+
+def ordinary_texts(
+    groups: Sequence[Group], folder: Path, rng: random.Random
+) -> dict[str, list[str]]:
+    """Draw the texts whose neighbours become ordinary negatives, by where they come from."""
+    texts = {
+        "neighbours/groups": [
+            text for group in groups for text in (group.query, rng.choice(group.paraphrases))
+        ],
+        "neighbours/questions": unlabelled(folder, 7000, rng),
+    }
+    if (folder / "nl2bash.jsonl").is_file():
+        first = {c: q for q, c in read_clusters(folder / "nl2bash.jsonl")}
+        texts["neighbours/nl2bash"] = rng.sample(sorted(first.values()), min(2500, len(first)))
+    return texts
+
+
+def ordinary_negatives(
+    texts: dict[str, list[str]],
+    groups: Sequence[Group],
+    vectors: Vectors,
+    most: int,
+    rng: random.Random,
+) -> list[Pair]:
+    """Pair texts with a neighbour of rank 1 to 50 that is no near duplicate."""
+    owner = {text: group.id for group in groups for text in group.texts}
+    pairs: list[Pair] = []
+    for source, pool in texts.items():
+        matrix = vectors.of(pool)
+        share = {"neighbours/groups": 0.45, "neighbours/questions": 0.45}.get(source, 0.1)
+        for index in rng.sample(range(len(pool)), min(int(most * share), len(pool))):
+            near = matrix @ matrix[index]
+            nearest = [
+                other
+                for other in np.argsort(-near)[:50]
+                if near[other] < _SURELY_OTHER
+                and owner.get(pool[other], "") != owner.get(pool[index], "-")
+            ]
+            # Half of them are the nearest five.
+            nearest = nearest[:5] if rng.random() < 0.5 else nearest
+            if nearest:
+                pairs.append(Pair(pool[index], pool[rng.choice(nearest)], 0, source))
+    return pairs
+
+
+def trivial_positives(texts: Sequence[str], most: int, rng: random.Random) -> list[Pair]:
+    """Pair a real question with itself under surface noise."""
+    pairs = []
+    for text in rng.sample(list(texts), min(most, len(texts))):
+        noisy = add_noise(add_noise(text, rng), rng)
+        if noisy != text:
+            pairs.append(Pair(text, noisy, 1, "noise"))
+    return pairs
+
+
+def in_order(authored: Sequence[Pair], others: Sequence[Pair], rng: random.Random) -> list[Pair]:
+    """Mix so that the others come rather early and the groups rather late."""
+    keyed = [(rng.random() ** 0.9, pair) for pair in authored]
+    keyed += [(rng.random() ** 1.1, pair) for pair in others]
+    return [pair for _, pair in sorted(keyed, key=lambda item: item[0])]
+
+
+def check_sets(folder: Path) -> dict[str, list[Pair]]:
+    """Real labelled sets without a licence to ship: looked at while training, never fitted on."""
+    files = {"mqp": folder / "mqp.jsonl"}
+    files |= {
+        f"qqp_{d}": folder / f"qqp_{d}.jsonl"
+        for d in ("law", "medical", "programming", "psychology")
+    }
+    return {name: read_pairs(file, name) for name, file in files.items() if file.is_file()}
+
+
+def open_sets(folder: Path, rng: random.Random) -> dict[str, list[Pair]]:
+    """Sets that nothing was trained, chosen or fitted on."""
+    sets: dict[str, list[Pair]] = {}
+    for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl")]):
+        name = file.stem if file.parent == folder else file.parent.name
+        if file.stem in ("pairs_train", "pairs_val") or "body" in file.stem:
+            continue
+        if file.parent.name == "se_duplicates_nlx":
+            name = file.stem.replace("pairs_", "se_")
+        rows = read_rows(file)
+        if "label" in rows[0]:
+            sets[name] = read_pairs(file, name)
+        elif "anchor" in rows[0]:
+            sets[name] = [Pair(r["anchor"], r["positive"], 1, name) for r in rows] + [
+                Pair(r["anchor"], r["negative"], 0, name) for r in rows
+            ]
+    return {
+        name: rng.sample(pairs, min(_MOST_OF_AN_OPEN_SET, len(pairs)))
+        for name, pairs in sets.items()
+        if len({pair.label for pair in pairs}) == 2
+    }
+
+
+def open_clusters(path: Path, vectors: Vectors, most: int, rng: random.Random) -> list[Pair]:
+    """Pair texts of one cluster (1), and each text with its nearest of another cluster (0)."""
+    rows = read_clusters(path)
+    cluster = {normal(query): name for query, name in rows}
+    texts = sorted({query for query, _ in rows})
+    by_cluster: dict[str, list[str]] = {}
+    for text in texts:
+        by_cluster.setdefault(cluster[normal(text)], []).append(text)
+    positive = [
+        Pair(a, b, 1, path.stem)
+        for some in by_cluster.values()
+        for a, b in combinations(some[:4], 2)
+    ]
+    matrix = vectors.of(texts)
+    negative = []
+    for text in rng.sample(texts, min(most, len(texts))):
+        near = matrix @ vectors.of([text])[0]
+        for other in np.argsort(-near):
+            if cluster[normal(texts[other])] != cluster[normal(text)]:
+                negative.append(Pair(text, texts[other], 0, path.stem))
+                break
+    return rng.sample(positive, min(most, len(positive))) + negative
