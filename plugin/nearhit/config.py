@@ -217,7 +217,7 @@ class Settings(_Frozen):
         description="what forbids a hit: " + ", ".join(guards.GUARDS),
     )
     candidates: int = Field(
-        default=5, ge=1, le=50, description="nearest entries that are looked at for one question"
+        default=3, ge=1, le=50, description="nearest entries that are looked at for one question"
     )
     ttl_s: int = Field(
         default=86_400,

@@ -278,7 +278,7 @@ def test_verifier_goes_from_groups_to_a_served_artefact(
 
     artefact = ensure_artefact(tmp_path / "data", base=str(base), verifier=out)
     description = read_description(artefact.path)
-    assert description.calibration.floor > 0
+    assert description.encoder == artefact.manifest.inputs
     session = open_session(artefact.path / VERIFIER_FILE, 1)
     tokenizer = open_tokenizer(base, 128)
     pair = ("how do i reset my thing1", "thing1 how do i reset")
