@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 SOURCES := plugin training eval tests examples
 
-.PHONY: demo run test fix lint types check bench bench-encoder lock clean
+.PHONY: demo run test fix lint types check bench bench-encoder bench-decisions lock clean
 
 demo: $(VENV)/.proxy  ## ask a real proxy six questions and print what answered
 	$(BIN)/python examples/demo.py
@@ -37,6 +37,10 @@ bench: $(VENV)/.proxy  ## latency beside LiteLLM without nearhit, in one run
 
 bench-encoder: $(VENV)/.dev  ## speed, memory and start beside sentence-transformers, in one run
 	$(BIN)/python eval/nearhit_eval/encoder_bench.py --out encoder_bench.json
+
+SETS ?= tests/data/decisions/everyday.json
+bench-decisions: $(VENV)/.dev  ## what is served and wrong on SETS, and what each stage adds
+	$(BIN)/nearhit-eval decisions $(SETS) --ablate
 
 lock: $(VENV)/.dev  ## write the versions that are installed now into requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

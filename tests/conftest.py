@@ -8,6 +8,7 @@ import pytest
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches one
 
 from nearhit.encoder.artefact import ensure_artefact
+from nearhit.encoder.recipe import AUTO
 from nearhit.encoder.weights import DEFAULT_BASE, base_folder
 from nearhit.errors import EncoderError
 
@@ -30,4 +31,4 @@ def real_artefacts(tmp_path_factory: pytest.TempPathFactory, real_base: Path) ->
     data_dir = tmp_path_factory.mktemp("artefacts")
     (data_dir / "base").mkdir()
     (data_dir / "base" / DEFAULT_BASE).symlink_to(real_base)
-    return ensure_artefact(data_dir).path.parent
+    return ensure_artefact(data_dir, verifier=AUTO).path.parent

@@ -100,7 +100,7 @@ async def observe(
 
 
 async def _fill(cache: Cache, one: QuestionSet, settings: Settings, epoch: int) -> None:
-    with tqdm(one.store, desc=f"{one.name}: store", unit="entry", leave=False) as bar:
+    with tqdm(one.store, desc=f"{one.name}: store", unit="entry", leave=False, disable=None) as bar:
         for count, (key, text) in enumerate(bar, 1):
             question = _question(text, one.name, settings)
             if isinstance(question, Question):
@@ -112,7 +112,9 @@ async def _fill(cache: Cache, one: QuestionSet, settings: Settings, epoch: int) 
 
 async def _ask_all(cache: Cache, one: QuestionSet, settings: Settings) -> list[Observation]:
     found: list[Observation] = []
-    with tqdm(total=len(one.probes), desc=f"{one.name}: probes", unit="probe", leave=False) as bar:
+    with tqdm(
+        total=len(one.probes), desc=f"{one.name}: probes", unit="probe", leave=False, disable=None
+    ) as bar:
         for start in range(0, len(one.probes), _TOGETHER):
             some = one.probes[start : start + _TOGETHER]
             found += await asyncio.gather(

@@ -11,8 +11,7 @@ from nearhit.decision import Candidate
 from nearhit.guards import first_veto
 from nearhit.store import Neighbour
 
-# From here on the encoder sees the same words: case, accents and blanks are gone before it.
-_SAME_WORDS: Final = 0.9995
+_FORM: Final = " .?!"  # what may stand at the end or not
 
 
 class Verifier(Protocol):
@@ -61,19 +60,35 @@ async def judge(
     Raises:
         EncoderError: as the verifier.
     """
-    confidences = [min(1.0, max(0.0, found.similarity)) for found in neighbours]
-    if verifier is not None:
-        doubtful = [i for i, c in enumerate(confidences) if verifier.floor <= c < _SAME_WORDS]
-        told = await verifier.confidences(
-            asked,
-            [neighbours[i].entry.text for i in doubtful],
-            [neighbours[i].similarity for i in doubtful],
-        )
-        verified = dict(zip(doubtful, told, strict=True))
-        confidences = [
-            verified.get(i, c if c >= _SAME_WORDS else 0.0) for i, c in enumerate(confidences)
-        ]
+    if verifier is None:
+        confidences = [min(1.0, max(0.0, found.similarity)) for found in neighbours]
+    else:
+        confidences = await _verified(asked, neighbours, verifier)
     return tuple(
         Candidate(found.entry, found.similarity, sure, first_veto(found.entry.text, asked, guards))
         for found, sure in zip(neighbours, confidences, strict=True)
     )
+
+
+async def _verified(asked: str, neighbours: Sequence[Neighbour], verifier: Verifier) -> list[float]:
+    """Ask the verifier of those above its floor that are not the same words anyway."""
+    words = _words(asked)
+    confidences = [float(_words(found.entry.text) == words) for found in neighbours]
+    doubtful = [
+        (index, found)
+        for index, found in enumerate(neighbours)
+        if not confidences[index] and found.similarity >= verifier.floor
+    ]
+    told = await verifier.confidences(
+        asked,
+        [found.entry.text for _, found in doubtful],
+        [found.similarity for _, found in doubtful],
+    )
+    for (index, _), confidence in zip(doubtful, told, strict=True):
+        confidences[index] = confidence
+    return confidences
+
+
+def _words(text: str) -> str:
+    """The text but for case, blanks and a mark at the end."""
+    return " ".join(text.casefold().split()).rstrip(_FORM)

@@ -141,3 +141,23 @@ def test_ablation_shows_what_a_guard_costs_and_saves() -> None:
     alone = found["+ guard numbers alone"]
     assert alone["recall_at_wrong"]["0.01"] == 1.0
     assert (alone["wrong_vetoed"], alone["right_vetoed"]) == (1, 0)
+
+
+def test_shipped_verifier_serves_everyday_questions_and_none_wrongly(
+    tmp_path: Path, real_artefacts: Path, pytestconfig: pytest.Config
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "artefacts").symlink_to(real_artefacts)
+    config, out = tmp_path / "config.yaml", tmp_path / "out.json"
+    config.write_text(f"nearhit:\n  data_dir: {data}\n")
+    path = pytestconfig.rootpath / "tests" / "data" / "decisions" / "everyday.json"
+    argv = ["decisions", str(path), "--config", str(config), "--json", str(out), "--timed", "1"]
+    assert main([*argv, "--ablate"]) == 0
+    report = json.loads(out.read_text())
+    found = report["sets"]["everyday"]
+    assert found["at_default"]["wrong"] == 0
+    assert found["at_default"]["recall"] >= 0.2
+    bare = report["ablation"]["encoder"]
+    assert found["recall_at_wrong"]["0.01"] > bare["recall_at_wrong"]["0.01"] + 0.3
+    assert found["auc"] > bare["auc"] + 0.1

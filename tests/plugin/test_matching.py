@@ -22,10 +22,17 @@ async def test_judge_without_a_verifier_takes_the_similarity_for_the_confidence(
 
 async def test_judge_asks_the_verifier_only_where_there_is_doubt() -> None:
     verifier = FakeVerifier({"near": 0.7})
-    neighbours = [near("same", 0.9999), near("near", 0.8), near("far", 0.4)]
-    found = await judge("q", neighbours, (), verifier)
+    neighbours = [near("WHO  is it", 0.99), near("near", 0.8), near("far", 0.4)]
+    found = await judge("Who is it?", neighbours, (), verifier)
     assert verifier.asked == ["near"]
-    assert [candidate.confidence for candidate in found] == [0.9999, 0.7, 0.0]
+    assert [candidate.confidence for candidate in found] == [1.0, 0.7, 0.0]
+
+
+async def test_judge_verifies_a_text_that_the_encoder_cannot_tell_apart() -> None:
+    verifier = FakeVerifier({"a long text with one other word": 0.1})
+    neighbours = [near("a long text with one other word", 0.9999)]
+    (found,) = await judge("a long text with one odd word", neighbours, (), verifier)
+    assert found.confidence == 0.1
 
 
 async def test_judge_names_the_guard_that_forbids_a_candidate() -> None:

@@ -71,12 +71,14 @@ def candidates_of(groups: Sequence[Group], artefact: Artefact) -> dict[str, NDAr
     verifier = open_session(artefact.path / VERIFIER_FILE, 2)
 
     def vectors(texts: Sequence[str]) -> NDArray[np.float32]:
-        rows = (tokenizer.encode_batch([text])[0].ids for text in tqdm(texts, "encode"))
+        rows = (
+            tokenizer.encode_batch([text])[0].ids for text in tqdm(texts, "encode", disable=None)
+        )
         return np.concatenate([embed(encoder, [row]) for row in rows])
 
     near = vectors([text for text, _ in probes]) @ vectors([g.query for g in groups]).T
     columns: dict[str, list[Any]] = {n: [] for n in ("probe", "similarity", "logit", "right")}
-    for index, (text, wanted) in enumerate(tqdm(probes, "verify")):
+    for index, (text, wanted) in enumerate(tqdm(probes, "verify", disable=None)):
         nearest = np.argsort(-near[index])[:_CANDIDATES]
         for place in nearest[near[index, nearest] >= _LOOKED_AT]:
             if first_veto(groups[place].query, text, GUARDS) is not None:
