@@ -8,7 +8,7 @@ docs/decisions.md.
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeAlias
 
-from nearhit.guards import entities, literals, numbers, payload, polarity
+from nearhit.guards import direction, entities, literals, numbers, payload, polarity
 
 Guard: TypeAlias = Callable[[str, str], bool]
 """Whether the answer of the first question must not be given to the second."""
@@ -18,6 +18,7 @@ GUARDS: Final[Mapping[str, Guard]] = {
     "literals": literals.differ,
     "entities": entities.differ,
     "polarity": polarity.differ,
+    "direction": direction.differ,
     "payload": payload.differ,
 }
 DEFAULT: Final = tuple(GUARDS)

@@ -2,7 +2,8 @@
 
 A literal is what people copy rather than say: `code`, snake_case, camelCase, dotted.names, --flags,
 ERROR_CODES, paths, URLs, e-mail addresses, ids such as D-7781. Where each question has one that the
-other lacks, they ask about different things. Compared without case, quotes and brackets.
+other lacks, they ask about different things; and where the words are the same and an operator is
+not ("x - 5", "x + 5"). Compared without case, quotes and brackets.
 """
 
 import re
@@ -21,14 +22,28 @@ _LITERAL: Final = re.compile(
     re.IGNORECASE,
 )
 _CAMEL: Final = re.compile(r"\b[a-z]{1,30}(?:[A-Z][a-z0-9]{1,30}){1,6}\b")
+_OPERATOR: Final = re.compile(r"(?<=[\s\d)])[-+*/=<>^%](?=[\s\d(])")
+_WORD: Final = re.compile(r"\w+")
 _LONGEST: Final = 4000  # characters looked at
 
 
 def differ(stored: str, asked: str) -> bool:
     """Whether each question has a literal that the other has not."""
+    if _has_other_operator(stored[:_LONGEST], asked[:_LONGEST]):
+        return True
     one, two = _literals(stored[:_LONGEST]), _literals(asked[:_LONGEST])
     return any(w not in asked.lower() for w in one - two) and any(
         w not in stored.lower() for w in two - one
+    )
+
+
+def _has_other_operator(stored: str, asked: str) -> bool:
+    """Whether the words are the same and as many operators are not."""
+    one, two = _OPERATOR.findall(stored), _OPERATOR.findall(asked)
+    return (
+        one != two
+        and len(one) == len(two)
+        and _WORD.findall(stored.lower()) == _WORD.findall(asked.lower())
     )
 
 

@@ -1,10 +1,10 @@
 """Polarity: the opposite of what was asked needs another answer.
 
 A pair of opposites decides where one question has one of them, the other question has the other,
-and neither has both: enable and disable, import and export, first and last. Left out, because they
-told near misses from paraphrases no better than seven times in eight: with and without ("with no"),
-before and after, legal and illegal (one question), landlord and tenant (both stand there). Negation
-decides nothing for the same reason: "why can't I" and "isn't it" ask what "how can I" asks.
+and neither has both: enable and disable, import and export, first and last. Others tell near misses
+from paraphrases only where every other word is the same: with and without ("with no"), before and
+after, buyer and seller. So does a negation that was put in: elsewhere "why can't I" and "isn't it"
+ask what "how can I" asks.
 """
 
 import re
@@ -49,7 +49,36 @@ plaintiff claimant | defendant
 input inputs | output outputs
 internal | external
 """
+# Opposites that decide only where every other word is the same.
+_IN_PLACE: Final = """
+with | without
+before | after
+up | down
+left | right
+up | off
+on | off
+over | under
+more | less fewer
+best | worst
+buyer | seller
+employer | employee
+landlord | tenant
+lender | borrower
+parent | child
+doctor | patient
+teacher | student
+husband | wife
+public | private
+request requests | response responses
+likely | unlikely
+possible | impossible
+early earlier | late later
+"""
+_NEGATIONS: Final = frozenset({"not", "no", "never", "without", "cannot", "nt"})
+_OPENING: Final = 2  # words of an opening such as "why can't"
 _WORD: Final = re.compile(r"[a-z]+")
+_ANY_WORD: Final = re.compile(r"[^\W_]+")
+_SHORT: Final = re.compile(r"n['\u2019]t\b")
 _LONGEST: Final = 4000  # characters looked at
 
 
@@ -64,15 +93,39 @@ def _read(table: str) -> dict[str, tuple[tuple[int, int], ...]]:
 
 
 _SIDES: Final = _read(_OPPOSITES)
+_SIDES_IN_PLACE: Final = _read(_IN_PLACE)
 
 
 def differ(stored: str, asked: str) -> bool:
     """Whether the questions ask for opposites."""
     one, two = _poles(stored[:_LONGEST]), _poles(asked[:_LONGEST])
-    return any(
+    if any(
         (number, 1 - side) in two and (number, side) not in two and (number, 1 - side) not in one
         for number, side in one
-    )
+    ):
+        return True
+    return _is_opposite_in_place(_words(stored[:_LONGEST]), _words(asked[:_LONGEST]))
+
+
+def _is_opposite_in_place(one: tuple[str, ...], two: tuple[str, ...]) -> bool:
+    """Whether a negation was put in, or a word replaced by its opposite, and nothing else done."""
+    if len(one) == len(two):
+        changed = [(old, new) for old, new in zip(one, two, strict=True) if old != new]
+        return len(changed) == 1 and any(
+            (number, 1 - side) in _SIDES_IN_PLACE.get(changed[0][1], ())
+            for number, side in _SIDES_IN_PLACE.get(changed[0][0], ())
+        )
+    short, long = sorted((one, two), key=len)
+    if len(long) - len(short) != 1:
+        return False
+    place = next((i for i, word in enumerate(short) if word != long[i]), len(short))
+    # "Isn't it", "why can't I" ask what "is it", "why can I" ask.
+    return place > _OPENING and long[place] in _NEGATIONS and long[place + 1 :] == short[place:]
+
+
+@lru_cache(maxsize=1024)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_ANY_WORD.findall(_SHORT.sub(" nt", text.lower())))
 
 
 @lru_cache(maxsize=1024)
