@@ -1,31 +1,47 @@
-"""Guards: what forbids a hit, however sure the verifier is. Pure functions of two questions.
+"""What forbids that a stored answer is served, whatever encoder and verifier say. Pure.
 
-Each is one small module with a function `differ(stored, asked)` that is symmetric and can only turn
-a hit into a miss. What a guard costs and saves: `nearhit-eval decisions --ablate`,
-docs/decisions.md.
+Cosine similarity cannot tell "enable 2FA" from "disable 2FA". A guard looks for one kind of
+difference between two questions and vetoes the hit where it finds one; it can never make a hit.
+Each is a function of (stored question, asked question), takes some tens of microseconds and reads
+English only.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
-from nearhit.guards import direction, entities, literals, numbers, payload, polarity
+from nearhit.guards.actors import actors
+from nearhit.guards.direction import direction
+from nearhit.guards.entities import entities
+from nearhit.guards.literals import literals
+from nearhit.guards.numbers import numbers
+from nearhit.guards.order import order
+from nearhit.guards.payload import payload
+from nearhit.guards.polarity import polarity
 
-Guard: TypeAlias = Callable[[str, str], bool]
-"""Whether the answer of the first question must not be given to the second."""
+Guard = Callable[[str, str], bool]
+"""Whether two questions differ so that the answer of one must not be served for the other."""
 
 GUARDS: Final[Mapping[str, Guard]] = {
-    "numbers": numbers.differ,
-    "literals": literals.differ,
-    "entities": entities.differ,
-    "polarity": polarity.differ,
-    "direction": direction.differ,
-    "payload": payload.differ,
+    "numbers": numbers,
+    "entities": entities,
+    "polarity": polarity,
+    "literals": literals,
+    "direction": direction,
+    "order": order,
+    "payload": payload,
+    "actors": actors,
 }
-DEFAULT: Final = tuple(GUARDS)
+"""The guards by name, in the order they are asked."""
+
+DEFAULT: Final[tuple[str, ...]] = tuple(GUARDS)
 
 
 def first_veto(stored: str, asked: str, names: Collection[str]) -> str | None:
-    """Return the first guard among `names` that forbids the hit, None if none does."""
-    return next(
-        (name for name, guard in GUARDS.items() if name in names and guard(stored, asked)), None
-    )
+    """Return the first guard that forbids it, or None.
+
+    Args:
+        stored: the question that the stored answer was given to.
+        asked: the new question.
+        names: of the guards in force.
+    """
+    return next((n for n, guard in GUARDS.items() if n in names and guard(stored, asked)), None)

@@ -1,78 +1,166 @@
-"""Entities: another place, language, system or product of the same class needs another answer.
+"""Another named thing: place, language, system, programming language, product, drug, disorder.
 
-Closed classes only: what stands in none of them is left to the verifier. A class decides where each
-question names a member of it, and neither names one that the other names. Names of one thing (USA
-and America, mac and macOS) are one member.
+Vetoes where each question names a thing that the other does not, and both are of one kind: two
+jurisdictions, two databases, two generic drug names. Names of different kinds forbid nothing, so
+that a brand may stand for its drug, an abbreviation for its term and a city for its country.
+
+Where the questions differ in one word only, two names of any kind are enough (WCAG AA and AAA).
 """
 
 import re
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Final
 
-# One class a line, members between commas, names of one member between slashes.
-_CLASSES: Final = """
-alabama, alaska, arizona/az, arkansas, california/ca/calif, colorado, connecticut, delaware, florida/fl, georgia, hawaii, idaho, illinois, indiana, iowa, kansas, kentucky, louisiana, maryland, massachusetts, michigan, minnesota, mississippi, missouri, montana, nebraska, nevada, new hampshire, new jersey/nj, new mexico, new york/ny/nyc, north carolina, north dakota, ohio, oklahoma, oregon, pennsylvania, rhode island, south carolina, south dakota, tennessee, texas/tx, utah, vermont, virginia, wisconsin, wyoming
-argentina, australia, austria, belgium, brazil, bulgaria, chile, china, colombia, croatia, czechia/czech republic, denmark, egypt, finland, france, germany, greece, hungary, iceland, india, indonesia, iran, ireland, israel, italy, japan, kenya, luxembourg, malaysia, mexico, netherlands/holland, new zealand, nigeria, norway, pakistan, peru, philippines, poland, portugal, romania, russia, saudi arabia, singapore, south africa, south korea, spain, sweden, switzerland, taiwan, thailand, turkey, ukraine, vietnam
-arabic, bengali, cantonese, czech, danish, dutch, english, finnish, french, german, greek, hebrew, hindi, hungarian, indonesian, italian, japanese, korean, latin, mandarin/chinese, norwegian, persian/farsi, polish, portuguese, romanian, russian, spanish, swedish, tagalog, thai, turkish, ukrainian, urdu, vietnamese
-windows/win10/win11, macos/mac/osx/os x, linux/ubuntu/debian/fedora/centos/arch
-android, ios/iphone/ipad
-python/py, java, javascript/js/node/nodejs/typescript/ts, ruby, rust, golang, php, perl, kotlin, swift, scala, haskell, julia, matlab, fortran, cobol, bash/shell/zsh
-mysql/mariadb, postgres/postgresql/psql, sqlite, mongodb/mongo, redis, oracle, cassandra, mssql/sql server
-pandas, polars, numpy, tensorflow, pytorch/torch, sklearn/scikit
-django, flask, fastapi, rails, laravel, spring
-angular, react, vue, svelte
-chrome, firefox, safari
-aws, azure, gcp
-docker, podman
-npm, yarn, pnpm
-monday/mon, tuesday/tues, wednesday, thursday/thurs, friday, saturday, sunday
-january/jan, february/feb, march, april/apr, june, july, august/aug, september/sept/sep, october/oct, november/nov, december/dec
-ibuprofen/advil/motrin/nurofen, paracetamol/acetaminophen/tylenol, aspirin, naproxen/aleve, diclofenac, tramadol, codeine, morphine, oxycodone
-metformin, insulin, glipizide, empagliflozin, semaglutide/ozempic/wegovy
-lisinopril, amlodipine, losartan, ramipril, metoprolol, bisoprolol, hydrochlorothiazide
-sertraline/zoloft, fluoxetine/prozac, escitalopram/lexapro, citalopram, venlafaxine, bupropion/wellbutrin, mirtazapine, paroxetine
-amoxicillin, azithromycin, doxycycline, ciprofloxacin, penicillin, cephalexin
-omeprazole, famotidine, pantoprazole
-warfarin, apixaban/eliquis, rivaroxaban/xarelto
-salt, sugar
-mother/mom/mum, father/dad
-husband, wife
-brother, sister
-son, daughter
-dog/puppy, cat/kitten, rabbit, horse
-infant/baby/newborn, toddler, teenager/teen/adolescent, adult/adults, elderly
-"""
-_LONGEST: Final = 4000  # characters looked at
+from nearhit.guards.kinds import is_substituted, named, table
+from nearhit.guards.wording import FUNCTION_WORDS, REMEMBERED, listed, plain, shares_words
 
+_KINDS: Final = table(
+    """
+    us / usa / u.s / u.s.a / america / american / united states, uk / u.k / britain / british /
+    united kingdom / england / english / gb / great britain, scotland / scottish / scots, wales
+    / welsh, northern ireland, ireland / irish, canada / canadian, australia / australian, new
+    zealand, india / indian, germany / german / deutschland, france / french, spain / spanish,
+    italy / italian, portugal / portuguese, netherlands / dutch / holland, belgium / belgian,
+    austria / austrian, switzerland / swiss, sweden / swedish, norway / norwegian, denmark /
+    danish, finland / finnish, poland / polish, russia / russian, ukraine / ukrainian, greece /
+    greek, turkey / turkish, china / chinese / mandarin, japan / japanese, korea / korean /
+    south korea, brazil / brazilian, mexico / mexican, argentina, south africa, nigeria, kenya,
+    egypt, israel / hebrew, pakistan, bangladesh, indonesia, philippines, vietnam / vietnamese,
+    thailand / thai, singapore, malaysia, uae / dubai, saudi arabia, latin, arabic, hindi, urdu,
+    alabama, alaska, arizona, arkansas, california / californian, colorado, connecticut,
+    delaware, florida, georgia, hawaii, idaho, illinois, indiana, iowa, kansas, kentucky,
+    louisiana, maine, maryland, massachusetts, michigan, minnesota, mississippi, missouri,
+    montana, nebraska, nevada, new hampshire, new jersey, new mexico, new york / ny / nyc, north
+    carolina, north dakota, ohio, oklahoma, oregon, pennsylvania, rhode island, south carolina,
+    south dakota, tennessee, texas / texan, utah, vermont, virginia, wisconsin, wyoming,
+    ontario, quebec, alberta, british columbia, queensland, new south wales / nsw, bavaria
 
-def _read(table: str) -> dict[str, tuple[int, str]]:
-    """Return the class and the member of each name."""
-    found = {}
-    for number, line in enumerate(table.strip().splitlines()):
-        for member in line.split(","):
-            names = [name.strip() for name in member.split("/")]
-            found.update(dict.fromkeys(names, (number, names[0])))
-    return found
+    windows / win10 / win11, macos / mac / macbook / os x / osx / macs, linux / ubuntu / debian
+    / fedora / centos / arch, android, ios / iphone / ipad / iphones
 
+    python / py / python3, java, javascript / js / node / nodejs / typescript / ts, typescript /
+    ts, c, c++ / cpp, c# / csharp, golang / go, rust, ruby / rails, php, swift, kotlin, scala,
+    perl, bash / shell / zsh / sh, powershell, matlab, r, haskell, lua, julia, elixir, vba
 
-_MEMBERS: Final = _read(_CLASSES)
-_NAME: Final = re.compile(
-    r"(?<![\w.])(?:"
-    + "|".join(map(re.escape, sorted(_MEMBERS, key=len, reverse=True)))
-    + r")(?!\w)"
+    react / reactjs, vue / vuejs, angular, svelte, django, flask, fastapi, laravel, spring /
+    spring boot, jquery
+
+    mysql / mariadb, postgresql / postgres / psql, sqlite, mongodb / mongo, oracle, sql server /
+    mssql / t sql, redis, cassandra, dynamodb, snowflake, bigquery, elasticsearch
+
+    aws / amazon web services, azure, gcp / google cloud
+
+    github, gitlab, bitbucket, svn
+
+    json, yaml / yml, xml, csv, toml
+
+    npm, yarn, pnpm, pip, conda
+
+    pandas, polars, numpy, spark / pyspark, dplyr
+
+    pytorch / torch, tensorflow, keras
+
+    terraform, ansible, kubernetes / k8s, helm
+
+    excel, google sheets / sheets
+
+    gmail, outlook
+
+    teams, zoom, slack, google meet
+
+    chrome, firefox, safari, edge
+
+    whatsapp, telegram, signal
+
+    instagram, facebook, twitter, tiktok, snapchat, youtube, linkedin, pinterest, reddit, quora
+
+    paypal, venmo, stripe
+
+    bitcoin / btc, ethereum / eth
+
+    netflix, spotify, hulu
+
+    ibuprofen / advil / nurofen / motrin, paracetamol / acetaminophen / tylenol / panadol,
+    aspirin, naproxen / aleve, codeine, morphine, tramadol, insulin, metformin, warfarin,
+    prednisone / prednisolone, melatonin, caffeine, alcohol, nicotine, cannabis / marijuana /
+    weed, cocaine, meth / methamphetamine
+
+    depression, anxiety, adhd, autism, ocd, ptsd, bipolar, schizophrenia, anorexia, bulimia,
+    dyslexia, dementia / alzheimer's / alzheimers, narcissism
+
+    mri, ct, x-ray, ultrasound
+
+    hindu / hinduism, muslim / islam / islamic, christian / christianity, jewish / judaism,
+    buddhist / buddhism, sikh
+
+    hepatitis a, hepatitis b, hepatitis c
+    """
 )
+# Stems of international nonproprietary names.
+# Source: WHO, The use of stems in the selection of INN for pharmaceutical substances.
+_DRUG: Final = re.compile(
+    r"[a-z]{2,20}(?:pril|sartan|olol|vastatin|conazole|nidazole|cillin|mycin|floxacin|cycline"
+    r"|prazole|tidine|oxetine|triptyline|zepam|zolam|setron|gliptin|gliflozin|glutide|xaban|zumab"
+    r"|tinib|ciclovir|parin|dipine|lukast|triptan|dronate|thiazide|caine|codone|profen|coxib"
+    r"|methasone|statin)"
+)
+_CASED_WORD: Final = re.compile(r"[^\W_]+(?:['.&-][^\W_]+)*(?:\+\+|#)?")
+_HYPHEN: Final = re.compile(r"(?<=[^\W\d_])[-.](?=[^\W\d_]{2})")
+_ALIKE: Final = 0.8  # letters that two spellings of one name share
+_ARTICLES: Final = listed("a an the please")
 
 
-def differ(stored: str, asked: str) -> bool:
-    """Whether the questions name other members of one class."""
-    one, two = _named(stored[:_LONGEST]), _named(asked[:_LONGEST])
-    return any(members.isdisjoint(two[number]) for number, members in one.items() if number in two)
+def entities(stored: str, asked: str) -> bool:
+    """Whether each names a thing of one kind that the other does not name."""
+    one, other = _cased(stored), _cased(asked)
+    is_different = (
+        is_substituted(_named(stored), _named(asked))
+        or _differ(_drugs(one), _drugs(other))
+        or _is_renamed(one, other)
+    )
+    return is_different and shares_words(stored, asked, 0.0)
 
 
-@lru_cache(maxsize=1024)
-def _named(text: str) -> dict[int, frozenset[str]]:
-    found: dict[int, set[str]] = {}
-    for name in _NAME.findall(text.lower()):
-        number, member = _MEMBERS[name]
-        found.setdefault(number, set()).add(member)
-    return {number: frozenset(members) for number, members in found.items()}
+@lru_cache(maxsize=REMEMBERED)
+def _cased(text: str) -> tuple[str, ...]:
+    return tuple(_CASED_WORD.findall(_HYPHEN.sub(" ", plain(text))))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _named(text: str) -> Mapping[int, list[frozenset[str]]]:
+    return named([word.removesuffix("'s") for word in _cased(text)], _KINDS)
+
+
+def _drugs(cased: Sequence[str]) -> frozenset[str]:
+    return frozenset(w for w in map(str.lower, cased) if len(w) > 6 and _DRUG.fullmatch(w))
+
+
+def _differ(one: frozenset[str], other: frozenset[str]) -> bool:
+    return _has_unlike(one, other) and _has_unlike(other, one)
+
+
+def _has_unlike(ours: frozenset[str], theirs: frozenset[str]) -> bool:
+    return any(not any(_is_alike(one, other) for other in theirs) for one in ours)
+
+
+def _is_alike(one: str, other: str) -> bool:
+    return one == other or SequenceMatcher(None, one, other, False).ratio() >= _ALIKE
+
+
+def _is_renamed(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether all words are the same but one, which is a name in both."""
+    ours = [word for word in one if word.lower() not in _ARTICLES]
+    theirs = [word for word in other if word.lower() not in _ARTICLES]
+    if len(ours) != len(theirs):
+        return False
+    places = [n for n, (a, b) in enumerate(zip(ours, theirs)) if a.lower() != b.lower()]  # noqa: B905
+    if len(places) != 1 or places[0] == 0:
+        return False
+    a, b = ours[places[0]], theirs[places[0]]
+    if min(len(a), len(b)) == 1 or {a.lower(), b.lower()} & FUNCTION_WORDS:
+        return False
+    if a.isupper() and b.isupper():
+        return True
+    return a[0].isupper() and b[0].isupper() and not _is_alike(a.lower(), b.lower())

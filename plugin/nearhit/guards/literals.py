@@ -1,54 +1,78 @@
-"""Literals: another identifier, file, flag, address or quoted string needs another answer.
+"""Another literal: code, identifier, flag, file, address, placeholder or short quotation.
 
-A literal is what people copy rather than say: `code`, snake_case, camelCase, dotted.names, --flags,
-ERROR_CODES, paths, URLs, e-mail addresses, ids such as D-7781. Where each question has one that the
-other lacks, they ask about different things; and where the words are the same and an operator is
-not ("x - 5", "x + 5"). Compared without case, quotes and brackets.
+Vetoes where each question has a literal whose letters and digits do not occur in the other, in
+whatever dress: `git push` is git push, "max_len" is max len. What only one of them has forbids
+nothing, as people describe what they do not want to spell ("the method that flattens a list").
+Where all letters and digits are equal, flags (-r, -R), signs and operators still count.
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-_LITERAL: Final = re.compile(
-    r"`([^`\n]{1,200})`"  # code
-    r"|((?:https?://|www\.)[^\s)>\]]{1,300})"  # URL
-    r"|([\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){1,4})"  # e-mail address
-    r"|((?<![\w-])--?[a-z][\w-]{1,40})"  # flag
-    r"|(\b[a-z0-9]{1,40}(?:_[a-z0-9]{1,40}){1,8}\b)"  # snake_case
-    r"|(\b[a-z_][\w]{0,40}(?:\.[a-z_]\w{1,40}){1,6}\b)"  # dotted.name
-    r"|((?<!\w)[~.]{0,2}(?:/[\w.-]{1,64}){2,8})"  # path
-    r"|(\b[A-Za-z]{1,6}-?\d[\d-]{2,20}\b)",  # id
-    re.IGNORECASE,
+from nearhit.guards.wording import REMEMBERED, listed, plain, shares_words, squashed
+
+_MOST_WORDS: Final = 3  # of a quotation; longer ones are reworded, or payloads
+# A character without which there is no match, and the pattern.
+_PATTERNS: Final = tuple(
+    (character, re.compile(pattern))
+    for character, pattern in (
+        ("`", r"`([^`\n]{1,80})`"),
+        ('"', r'"([^"\n]{1,60})"'),
+        ("-", r"(?<![\w-])(--?[A-Za-z][\w-]{0,40})"),  # -rf, --force
+        ("_", r"\b([A-Za-z0-9]{1,40}_\w{1,80})"),  # snake_case, ERROR_CODE
+        ("", r"\b([a-z]{1,40}[A-Z]\w{1,80})"),  # camelCase
+        (".", r"\b(\w{1,40}(?:\.[a-z_]\w{0,40}){1,6})"),  # dotted.name, file.txt, example.com
+        ("(", r"\b([A-Za-z_]\w{1,80})\(\)"),
+        ("/", r"(?<![\w:/])([~.]{0,2}/\w[\w./-]{1,120})"),  # /etc/hosts, ./run
+        ("", r"\b([A-Z]{1,4}-?\d{3,})\b"),  # D-7781, E0502
+    )
 )
-_CAMEL: Final = re.compile(r"\b[a-z]{1,30}(?:[A-Z][a-z0-9]{1,30}){1,6}\b")
-_OPERATOR: Final = re.compile(r"(?<=[\s\d)])[-+*/=<>^%](?=[\s\d(])")
-_WORD: Final = re.compile(r"\w+")
-_LONGEST: Final = 4000  # characters looked at
+# Look like literals, and are what everybody says in other words, too.
+_NAMES: Final = listed(
+    """
+    iphone iphones ipad ipados ios macos ebay node.js next.js vue.js react.js express.js d3.js
+    three.js nuxt.js asp.net e.g i.e a.m p.m u.s u.k ph.d mmhg mmol pco2 mrna javascript
+    """
+)
+_OPERATOR: Final = re.compile(r"(?<![=!<>+*&|^~-])[=!<>+*&|^~]{2,3}(?![=!<>+*&|^~-])")
+_NO_OPERATORS: Final = listed("=> ** *** !! !!! <>")
+_SIGN: Final = re.compile(r"(?<![\w+-])([+-][A-Za-z0-9])")
 
 
-def differ(stored: str, asked: str) -> bool:
-    """Whether each question has a literal that the other has not."""
-    if _has_other_operator(stored[:_LONGEST], asked[:_LONGEST]):
-        return True
-    one, two = _literals(stored[:_LONGEST]), _literals(asked[:_LONGEST])
-    return any(w not in asked.lower() for w in one - two) and any(
-        w not in stored.lower() for w in two - one
+def literals(stored: str, asked: str) -> bool:
+    """Whether each has a literal that does not occur in the other."""
+    (ours, our_text), (theirs, their_text) = _literals(stored), _literals(asked)
+    if our_text == their_text:
+        return _signs(stored) != _signs(asked)
+    is_different = _differ(_operators(stored), _operators(asked)) or (
+        any(one not in their_text for one in ours) and any(one not in our_text for one in theirs)
     )
+    return is_different and shares_words(stored, asked)
 
 
-def _has_other_operator(stored: str, asked: str) -> bool:
-    """Whether the words are the same and as many operators are not."""
-    one, two = _OPERATOR.findall(stored), _OPERATOR.findall(asked)
-    return (
-        one != two
-        and len(one) == len(two)
-        and _WORD.findall(stored.lower()) == _WORD.findall(asked.lower())
-    )
+@lru_cache(maxsize=REMEMBERED)
+def _literals(text: str) -> tuple[tuple[str, ...], str]:
+    """Return the literals of a text and the text itself, both squashed."""
+    looked_at = plain(text)
+    return tuple(filter(None, map(squashed, _found(looked_at)))), squashed(looked_at)
 
 
-@lru_cache(maxsize=1024)
-def _literals(text: str) -> frozenset[str]:
-    found = {next(filter(None, groups)) for groups in _LITERAL.findall(text)}
-    found |= set(_CAMEL.findall(text))
-    return frozenset(literal.lower().strip(" .,;:?!()[]\"'") for literal in found)
+def _found(text: str) -> Iterator[str]:
+    for character, pattern in _PATTERNS:
+        for found in pattern.findall(text) if character in text else ():
+            if found.lower() not in _NAMES and found.count(" ") < _MOST_WORDS:
+                yield found
+
+
+def _differ(one: frozenset[str], other: frozenset[str]) -> bool:
+    return not (one <= other or other <= one)
+
+
+def _operators(text: str) -> frozenset[str]:
+    return frozenset(_OPERATOR.findall(plain(text))) - _NO_OPERATORS
+
+
+def _signs(text: str) -> frozenset[str]:
+    return frozenset(_SIGN.findall(plain(text))) | _operators(text)

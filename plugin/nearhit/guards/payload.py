@@ -1,64 +1,49 @@
-"""Payload: the text that an instruction is about must be the same.
+"""Another payload: the text that an instruction is about (translate, proofread, summarise this).
 
-"Translate to German: good morning" and "Translate to German: good night" differ in one word and in
-everything that matters. A payload is what stands in a code block, in long quotes, or behind the
-colon or the line break of an instruction. It differs where each side has a word of four letters or
-more that is no other spelling of a word of the other side.
+A payload is a long quotation, a fenced block of code, or what follows the colon or line break of an
+instruction that keeps to the letter of a text (translate, proofread). Vetoes where each question
+has a payload whose letters and digits do not occur in the other; blanks and quotes do not count.
+Shorter quotations, and notes after a colon that may be reworded, forbid nothing here: measured,
+duplicates reword them as often as near misses do.
 """
 
 import re
-from difflib import get_close_matches
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-_VERBS: Final = (
-    "translate|summarise|summarize|rewrite|rephrase|paraphrase|proofread|correct|fix|debug|"
-    "classify|convert|extract|shorten|simplify|edit|polish|improve|format|sort|count|list|tag|label|"
-    "parse|refactor|review|annotate|transcribe|condense|turn|make|put|render|reword|check"
+from nearhit.guards.wording import REMEMBERED, plain, squashed
+
+_LEAST_WORDS: Final = 6
+_LEAST_AFTER_COLON: Final = 3
+_FENCED: Final = re.compile(r"```([^`]*)```")
+_QUOTED: Final = re.compile(r'"([^"]*)"')
+_OPENING: Final = re.compile(r"[:\n]")
+_TO_THE_LETTER: Final = re.compile(
+    r"\b(?:translat|proofread|transcrib|spell|grammar|correct (?:this|the|my)|translit|decode)",
+    re.IGNORECASE,
 )
-_INSTRUCTION: Final = re.compile(rf"\b(?:{_VERBS})", re.IGNORECASE)
-_FENCE: Final = re.compile(r"```(?:[\w+-]{0,20}\n)?(.{1,4000}?)```", re.DOTALL)
-_QUOTED: Final = re.compile(
-    r"[\"\u201c\u00ab]([^\"\u201c\u201d\u00ab\u00bb]{12,4000})[\"\u201d\u00bb]"
-)
-_WORD: Final = re.compile(r"\w+")
-_FEWEST: Final = 3  # words of a payload
-_SHORTEST: Final = 4  # letters of a word that matters; numbers have a guard of their own
-_LIKE: Final = 0.7  # practised, practiced
-_LONGEST: Final = 8000  # characters looked at
 
 
-def differ(stored: str, asked: str) -> bool:
-    """Whether both questions carry a payload and these are not the same."""
-    one, two = _payload(stored[:_LONGEST]), _payload(asked[:_LONGEST])
-    if not one or not two:
-        return False
-    gone, new = set(one) - set(two), set(two) - set(one)
-    return _has_other(gone, new) and _has_other(new, gone)
+def payload(stored: str, asked: str) -> bool:
+    """Whether each is about a given text that does not occur in the other."""
+    (ours, our_text), (theirs, their_text) = _payloads(stored), _payloads(asked)
+    return any(one not in their_text for one in ours) and any(one not in our_text for one in theirs)
 
 
-def _has_other(words: set[str], others: set[str]) -> bool:
-    """Whether a word is neither short nor another spelling of one on the other side."""
-    return any(
-        len(word) >= _SHORTEST and not get_close_matches(word, others, 1, _LIKE) for word in words
-    )
+@lru_cache(maxsize=REMEMBERED)
+def _payloads(text: str) -> tuple[tuple[str, ...], str]:
+    """Return the payloads of a text and the text itself, both squashed."""
+    looked_at = plain(text)
+    return tuple(map(squashed, _found(looked_at))), squashed(looked_at)
 
 
-@lru_cache(maxsize=1024)
-def _payload(text: str) -> tuple[str, ...]:
-    if not _INSTRUCTION.search(text):
-        return ()
-    for pattern in (_FENCE, _QUOTED):
-        found = pattern.findall(text)
-        if found:
-            return _words(max(found, key=len))
-    for mark in (":\n", "\n", ": "):
-        before, _, after = text.partition(mark)
-        if after and _INSTRUCTION.search(before):
-            return _words(after)
-    return ()
-
-
-def _words(text: str) -> tuple[str, ...]:
-    words = tuple(_WORD.findall(text.lower()))
-    return words if len(words) >= _FEWEST else ()
+def _found(text: str) -> Iterator[str]:
+    yield from _FENCED.findall(text)
+    quoted = [found for found in _QUOTED.findall(text) if len(found.split()) >= _LEAST_WORDS]
+    yield from quoted
+    opening = _OPENING.search(text)
+    if opening and not quoted and _TO_THE_LETTER.search(text, 0, opening.start()):
+        rest = text[opening.end() :]
+        if len(rest.split()) >= _LEAST_AFTER_COLON:
+            yield rest

@@ -1,133 +1,286 @@
-"""Polarity: the opposite of what was asked needs another answer.
+"""The opposite: enable and disable, before and after, with and without, does and does not.
 
-A pair of opposites decides where one question has one of them, the other question has the other,
-and neither has both: enable and disable, import and export, first and last. Others tell near misses
-from paraphrases only where every other word is the same: with and without ("with no"), before and
-after, buyer and seller. So does a negation that was put in: elsewhere "why can't I" and "isn't it"
-ask what "how can I" asks.
+Antonyms: vetoes where one question has a word of one side and none of the other side, and the other
+question the reverse. Left out are pairs about which one answer serves both ("is it safe?", "is it
+unsafe?"; legal, possible, better): measured, they cost about as many duplicates as they save.
+
+Negation: vetoes where one question is negated, the other is not, and at most one other word of
+meaning differs. Only then: people ask "why can't I log in" also as "log-in fails".
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-_OPPOSITES: Final = """
-enable enables enabled enabling | disable disables disabled disabling
-activate activates activated activating activation | deactivate deactivated deactivating deactivation
-increase increases increased increasing raise raising | decrease decreases decreased decreasing reduce reduces reduced reducing lower lowering
-allow allows allowed allowing permit permitted | forbid forbids forbidden block blocks blocked blocking deny denied prohibit prohibited
-include includes included including | exclude excludes excluded excluding except
-add adds added adding | remove removes removed removing delete deletes deleted deleting
-install installs installed installing | uninstall uninstalls uninstalled uninstalling
-encrypt encrypts encrypted encrypting encryption | decrypt decrypts decrypted decrypting decryption
-encode encodes encoded encoding | decode decodes decoded decoding
-import imports imported importing | export exports exported exporting
-upload uploads uploaded uploading | download downloads downloaded downloading
-upgrade upgrades upgraded upgrading | downgrade downgrades downgraded downgrading
-mount mounts mounted mounting | unmount unmounts unmounted unmounting
-compress compressed compressing zip | decompress decompressed decompressing unzip extract
-lock locks locked locking | unlock unlocks unlocked unlocking
-buy buys buying bought purchase | sell sells selling sold
-lend lends lending lent | borrow borrows borrowing borrowed
-start starts started starting begin beginning | stop stops stopped stopping quit quitting
-open opens opened opening | close closes closed closing
-gain gains gaining gained | lose loses losing lost
-ascending | descending
-minimum min minimise minimize | maximum max maximise maximize
-lowest smallest | highest largest biggest
-hyperthyroidism hyperthyroid | hypothyroidism hypothyroid
-hyperglycemia hyperglycaemia | hypoglycemia hypoglycaemia
-hypertension | hypotension
-hyperkalemia hyperkalaemia | hypokalemia hypokalaemia
-hypernatremia hypernatraemia | hyponatremia hyponatraemia
-tachycardia | bradycardia
-synchronous sync | asynchronous async
-positive | negative
-first | last
-advantages pros benefits | disadvantages cons drawbacks
-plaintiff claimant | defendant
-input inputs | output outputs
-internal | external
-"""
-# Opposites that decide only where every other word is the same.
-_IN_PLACE: Final = """
-with | without
-before | after
-up | down
-left | right
-up | off
-on | off
-over | under
+from nearhit.guards.wording import (
+    FUNCTION_WORDS,
+    REMEMBERED,
+    inflected,
+    listed,
+    plain,
+    shares_words,
+    stem,
+    words,
+)
+
+# A word may stand on several lines; words on one side of a line are taken for synonyms.
+_ANYWHERE: Final = """
+enable activate | disable deactivate
+increase raise boost | decrease reduce lower diminish
+rise rose risen | fall fell fallen drop
+gain | lose lost losing
+higher | lower
+highest | lowest
+high | low
+add | remove drop delete subtract
+install | uninstall remove
+open | close
+block | unblock allow
+accept approve | reject refuse decline deny
+grant | revoke deny
+import | export
+encrypt encode | decrypt decode
+compress zip | decompress unzip extract
+mount | unmount umount
+connect | disconnect
+subscribe | unsubscribe
+follow | unfollow
+hide | show unhide reveal
+upload | download
+upgrade | downgrade
+push | pull
+commit | uncommit
+merge | split
+expand | collapse shrink
+lend lent | borrow
+win won winning | lose lost losing
+pass | fail
+agree | disagree
+maximum max maximize maximise | minimum min minimize minimise
+most | least
 more | less fewer
+longest | shortest
+longer | shorter
+bigger larger biggest largest | smaller smallest
+newest latest | oldest
+older | younger
+oldest | youngest
+faster fastest | slower slowest
+hot | cold
+internal | external
+positive | negative
+advantage benefit pro | disadvantage drawback con
+plaintiff claimant | defendant
+civil | criminal
+temporary | permanent
+acute | chronic
+full | empty
+first | last
+yes | no
 best | worst
-buyer | seller
-employer | employee
-landlord | tenant
-lender | borrower
-parent | child
-doctor | patient
-teacher | student
-husband | wife
-public | private
-request requests | response responses
-likely | unlikely
-possible | impossible
-early earlier | late later
+true | false
+eastern east | western west
+northern north | southern south
+vertical | horizontal
+success succeed | failure fail
+remember | forget forgot
+improve | worsen
+benefit | harm
+wake | sleep
+create | destroy delete
+synchronous sync | asynchronous async
+static | dynamic
+client | server
+inpatient | outpatient
+soft | hard
+formal | informal
+cheap cheapest | expensive
+sender | recipient
+input | output
+credit | debit
+federal | state
+sensitivity | specificity
+agonist | antagonist
 """
-_NEGATIONS: Final = frozenset({"not", "no", "never", "without", "cannot", "nt"})
-_OPENING: Final = 2  # words of an opening such as "why can't"
-_WORD: Final = re.compile(r"[a-z]+")
-_ANY_WORD: Final = re.compile(r"[^\W_]+")
-_SHORT: Final = re.compile(r"n['\u2019]t\b")
-_LONGEST: Final = 4000  # characters looked at
+
+# Words of many uses: only where the word before or after is the same in both questions.
+_BESIDE: Final = """
+before prior | after
+start begin began begun | stop end finish quit
+allow permit let | forbid prevent ban prohibit refuse
+lock | unlock
+buy bought purchase | sell sold
+inside indoors indoor | outside outdoors outdoor
+public | private
+mandatory compulsory required | optional voluntary
+male man men boy | female woman women girl
+ascending | descending
+early earlier | late later
+attach | detach
+help | harm hinder worsen
+cause trigger | prevent relieve
+grant | cancel revoke discharge
+hire employ recruit | fire dismiss sack
+love | hate dislike
+left | right
+up | down
+always | never
+row | column
+read | write
+send sent | receive
+keep | change discard
+local | remote global
+minor | adult major
+single unmarried | married
+long | short
+strong stronger | weak weaker
+light | dark
+"""
+
+# Little words: only where the words before and after are the same.
+_BETWEEN: Final = """
+on | off
+with | without
+in | out
+over above | under below
+"""
 
 
-def _read(table: str) -> dict[str, tuple[tuple[int, int], ...]]:
-    """Return of each word the pairs it belongs to and on which side."""
-    sides: dict[str, list[tuple[int, int]]] = {}
-    for number, line in enumerate(table.strip().splitlines()):
-        for side, words in enumerate(line.split("|")):
-            for word in words.split():
-                sides.setdefault(word, []).append((number, side))
-    return {word: tuple(found) for word, found in sides.items()}
+def _sides(lines: str) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:
+    pairs = (line.split(" | ") for line in lines.strip().splitlines())
+    return tuple((inflected(one.split()), inflected(other.split())) for one, other in pairs)
 
 
-_SIDES: Final = _read(_OPPOSITES)
-_SIDES_IN_PLACE: Final = _read(_IN_PLACE)
+_LEVELS: Final = ((0, _sides(_ANYWHERE)), (1, _sides(_BESIDE)), (2, _sides(_BETWEEN)))
+_LINES: Final = tuple((least, sides) for least, lines in _LEVELS for sides in lines)
+
+_NEGATIONS: Final = listed(
+    "not no never without cannot neither none nobody nothing nor dont cant isnt doesnt didnt wont "
+    "wasnt havent hasnt arent couldnt shouldnt wouldnt aint unable"
+)
+_OTHER_CONTENT: Final = 1
+# Said of the asker, or no negation at all.
+_IDIOM: Final = re.compile(
+    r"\b(?:yes or no|true or false|why or why not|whether or not|or not|if not|not only|no idea"
+    r"|do(?:n't| not|nt) (?:know|understand|get) (?:how|why|what|if|whether)|not sure|yet)\b"
+)
+_RHETORICAL: Final = re.compile(
+    r"(?:^|[.?!]\s)\s*(?:is|are|was|were|do|does|did|has|have|could|should|would)n'?t\b"
+)
+_YES_OR_NO: Final = listed("is are was were do does did has have can could should would will may")
+_FRONT: Final = 4  # words of a yes-or-no question in which "not" leaves the question the same
 
 
-def differ(stored: str, asked: str) -> bool:
-    """Whether the questions ask for opposites."""
-    one, two = _poles(stored[:_LONGEST]), _poles(asked[:_LONGEST])
-    if any(
-        (number, 1 - side) in two and (number, side) not in two and (number, 1 - side) not in one
-        for number, side in one
-    ):
-        return True
-    return _is_opposite_in_place(_words(stored[:_LONGEST]), _words(asked[:_LONGEST]))
+_PREFIX: Final = re.compile(r"(?:un|dis|in|im|ir|ab|hyper)(?=[a-z]{4})")
+_ONE_ANSWER: Final = listed("safe lawful usual possible common able stall form side deed valid")
 
 
-def _is_opposite_in_place(one: tuple[str, ...], two: tuple[str, ...]) -> bool:
-    """Whether a negation was put in, or a word replaced by its opposite, and nothing else done."""
-    if len(one) == len(two):
-        changed = [(old, new) for old, new in zip(one, two, strict=True) if old != new]
-        return len(changed) == 1 and any(
-            (number, 1 - side) in _SIDES_IN_PLACE.get(changed[0][1], ())
-            for number, side in _SIDES_IN_PLACE.get(changed[0][0], ())
-        )
-    short, long = sorted((one, two), key=len)
-    if len(long) - len(short) != 1:
+def polarity(stored: str, asked: str) -> bool:
+    """Whether one asks for the opposite of the other."""
+    is_opposite = (
+        _is_opposed(stored, asked) or _is_prefixed(stored, asked) or _is_negated(stored, asked)
+    )
+    return is_opposite and shares_words(stored, asked)
+
+
+def _is_opposed(stored: str, asked: str) -> bool:
+    ours, theirs = _lines(stored), _lines(asked)
+    is_turned = _negation(stored)[1] != _negation(asked)[1]  # "not accepted" is "rejected"
+    for line, side in ours:
+        if (line, not side) not in theirs or (line, not side) in ours or (line, side) in theirs:
+            continue
+        least, sides = _LINES[line]
+        if is_turned and "without" not in sides[1]:
+            continue
+        if least == 0:
+            return True
+        shared = _beside(_joined(stored), sides[side]) & _beside(_joined(asked), sides[not side])
+        if len(shared) >= least:
+            return True
+    return False
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _lines(text: str) -> frozenset[tuple[int, bool]]:
+    """Return line and side of every word that has an opposite."""
+    return frozenset(place for word in _joined(text) for place in _PLACES.get(word, ()))
+
+
+def _places() -> dict[str, tuple[tuple[int, bool], ...]]:
+    places: dict[str, tuple[tuple[int, bool], ...]] = {}
+    for line, (_, sides) in enumerate(_LINES):
+        for side in (False, True):
+            for word in sides[side]:
+                places[word] = (*places.get(word, ()), (line, side))
+    return places
+
+
+_PLACES: Final = _places()
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _joined(text: str) -> tuple[str, ...]:
+    """Return the words of a text, "with no" made "without"."""
+    found: list[str] = []
+    for word in words(text):
+        if word == "no" and found and found[-1] == "with":
+            found[-1] = "without"
+        else:
+            found.append(word)
+    return tuple(found)
+
+
+def _beside(found: Sequence[str], side: frozenset[str]) -> set[tuple[int, str]]:
+    """Return the words of meaning next to those of a side, each with where it stands."""
+    beside = set()
+    meaning = [word for word in found if word in side or word not in FUNCTION_WORDS]
+    for place, word in enumerate(meaning):
+        if word in side:
+            before = meaning[place - 1] if place else ""
+            after = meaning[place + 1] if place + 1 < len(meaning) else ""
+            beside |= {(-1, stem(before)), (1, stem(after))}
+    return beside
+
+
+def _is_prefixed(stored: str, asked: str) -> bool:
+    """Whether a word stands here as it is and there with a negating prefix, words beside alike."""
+    ours, theirs = frozenset(words(stored)), frozenset(words(asked))
+    left, right = ours - theirs, theirs - ours
+    pairs = {*_prefixed(left, right), *((b, a) for a, b in _prefixed(right, left))}
+    if not pairs or _negation(stored)[1] != _negation(asked)[1]:
         return False
-    place = next((i for i, word in enumerate(short) if word != long[i]), len(short))
-    # "Isn't it", "why can't I" ask what "is it", "why can I" ask.
-    return place > _OPENING and long[place] in _NEGATIONS and long[place + 1 :] == short[place:]
+    return any(
+        _beside(_joined(stored), frozenset({a})) & _beside(_joined(asked), frozenset({b}))
+        for a, b in pairs
+    )
 
 
-@lru_cache(maxsize=1024)
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(_ANY_WORD.findall(_SHORT.sub(" nt", text.lower())))
+def _prefixed(ours: frozenset[str], theirs: frozenset[str]) -> Iterator[tuple[str, str]]:
+    for word in ours:
+        found = _PREFIX.match(word)
+        if found is not None:
+            rest = word[found.end() :]
+            if rest in theirs and rest not in _ONE_ANSWER:
+                yield word, rest
+            if found.group() == "hyper" and f"hypo{rest}" in theirs:
+                yield word, f"hypo{rest}"
 
 
-@lru_cache(maxsize=1024)
-def _poles(text: str) -> frozenset[tuple[int, int]]:
-    return frozenset(pole for word in _WORD.findall(text.lower()) for pole in _SIDES.get(word, ()))
+def _is_negated(stored: str, asked: str) -> bool:
+    (ours, is_ours_negated, is_ours_front) = _negation(stored)
+    (theirs, is_theirs_negated, is_theirs_front) = _negation(asked)
+    if is_ours_negated == is_theirs_negated or is_ours_front or is_theirs_front:
+        return False
+    return len(ours ^ theirs) <= _OTHER_CONTENT < len(ours | theirs)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _negation(text: str) -> tuple[frozenset[str], bool, bool]:
+    """Return the words of meaning, whether they are negated, and whether that says nothing."""
+    lowered = _RHETORICAL.sub(" ", _IDIOM.sub(" ", plain(text).lower()))
+    found = words(lowered)
+    negated = [n for n, word in enumerate(found) if word in _NEGATIONS or word.endswith("n't")]
+    meaning = {w for n, w in enumerate(found) if n not in negated and w not in FUNCTION_WORDS}
+    is_front = bool(negated) and found[0] in _YES_OR_NO and negated[0] <= _FRONT
+    return frozenset(map(stem, meaning)), bool(negated), is_front

@@ -1,0 +1,156 @@
+r"""What each guard saves and costs: near misses vetoed against duplicates lost.
+
+    python -m nearhit_eval.guards groups.jsonl pairs.jsonl
+    python -m nearhit_eval.guards groups.jsonl --show 20 --guards polarity numbers
+
+A file holds JSON lines of groups (query, paraphrases, near_misses), pairs (a, b, label), clusters
+(query, cluster) or triplets (anchor, positive, negative). A group gives duplicates (query with
+each paraphrase), near misses (query with each near miss) and further near misses (each paraphrase
+with each near miss), counted apart. Of a cluster, neighbours in the file are duplicates.
+
+Printed for each file and guard, and for all default guards together: the share of near misses
+vetoed, the share of duplicates lost, the precision of a veto, and the median microseconds a pair
+with both texts new to the guard. --show prints duplicates that were lost.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from nearhit.errors import ConfigError
+from nearhit.guards import DEFAULT, GUARDS, Guard, first_veto
+
+_TIMED: Final = 300
+_FORGOTTEN: Final = 50
+_DUPLICATES, _NEAR, _FURTHER = "duplicates", "near misses", "further"
+
+
+@dataclass(slots=True)
+class Pairs:
+    """The pairs of one file by kind."""
+
+    path: str
+    kinds: dict[str, list[tuple[str, str]]] = field(
+        default_factory=lambda: {_DUPLICATES: [], _NEAR: [], _FURTHER: []}
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.jsonl")
+    parser.add_argument("--guards", nargs="+", choices=list(GUARDS), default=list(GUARDS))
+    parser.add_argument("--show", type=int, nargs="?", const=10, default=0, metavar="N")
+    options = parser.parse_args(argv)
+    measured: dict[str, Guard] = {name: GUARDS[name] for name in options.guards}
+    measured["default"] = by_default
+    for path in options.files:
+        pairs = read_pairs(path)
+        sizes = ", ".join(f"{len(found)} {kind}" for kind, found in pairs.kinds.items() if found)
+        print(f"\n{pairs.path}: {sizes}")
+        print(f"{'guard':<12}{'near':>8}{'further':>9}{'lost':>8}{'precision':>11}{'us':>7}")
+        for name, guard in measured.items():
+            vetoed = {
+                kind: [pair for pair in found if guard(*pair)]
+                for kind, found in pairs.kinds.items()
+            }
+            _print_row(name, pairs, vetoed, microseconds(guard, pairs))
+            if options.show and name != "default":
+                for stored, asked in vetoed[_DUPLICATES][: options.show]:
+                    print(f"    - {stored}\n      {asked}")
+    return 0
+
+
+def by_default(stored: str, asked: str) -> bool:
+    """Whether one of the guards that are on by default vetoes."""
+    return first_veto(stored, asked, DEFAULT) is not None
+
+
+def read_pairs(path: Path) -> Pairs:
+    """Read the pairs of a file.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is of no known kind.
+    """
+    pairs = Pairs(str(path))
+    earlier: dict[str, str] = {}
+    for number, row in _rows(path):
+        if "paraphrases" in row:
+            _add_group(row, pairs.kinds)
+        elif "cluster" in row:
+            before = earlier.get(str(row["cluster"]))
+            if before is not None:
+                pairs.kinds[_DUPLICATES].append((before, row["query"]))
+            earlier[str(row["cluster"])] = row["query"]
+        elif "label" in row:
+            kind = _DUPLICATES if int(row["label"]) else _NEAR
+            pairs.kinds[kind].append((row["a"], row["b"]))
+        elif "anchor" in row:
+            pairs.kinds[_DUPLICATES].append((row["anchor"], row["positive"]))
+            pairs.kinds[_NEAR].append((row["anchor"], row["negative"]))
+        else:
+            raise ConfigError(
+                f"{path}:{number} must be a group, pair, cluster or triplet, got fields "
+                f"{sorted(row)}; see --help"
+            )
+    return pairs
+
+
+def microseconds(guard: Callable[[str, str], bool], pairs: Pairs) -> float:
+    """Return the median time a pair takes when neither text was read before."""
+    sample = [pair for found in pairs.kinds.values() for pair in found[:_TIMED]]
+    spent = []
+    for number, (stored, asked) in enumerate(sample):
+        unread = " " * (number % _FORGOTTEN)  # another text to what remembers, the same to a guard
+        stored, asked = stored + unread, asked + unread
+        started = time.perf_counter_ns()
+        guard(stored, asked)
+        spent.append(time.perf_counter_ns() - started)
+    return median(spent) / 1000 if spent else 0.0
+
+
+def _add_group(row: Mapping[str, Any], kinds: Mapping[str, list[tuple[str, str]]]) -> None:
+    query = row["query"]
+    near = [miss if isinstance(miss, str) else miss["text"] for miss in row["near_misses"]]
+    kinds[_DUPLICATES].extend((query, text) for text in row["paraphrases"])
+    kinds[_NEAR].extend((query, text) for text in near)
+    kinds[_FURTHER].extend((text, miss) for text in row["paraphrases"] for miss in near)
+
+
+def _print_row(
+    name: str, pairs: Pairs, vetoed: Mapping[str, Sequence[object]], spent_us: float
+) -> None:
+    shares = [
+        f"{len(vetoed[kind]) / len(found):.2%}" if found else "-"
+        for kind, found in pairs.kinds.items()
+    ]
+    lost, near = len(vetoed[_DUPLICATES]), len(vetoed[_NEAR])
+    precision = f"{near / (near + lost):.3f}" if near + lost else "-"
+    print(f"{name:<12}{shares[1]:>8}{shares[2]:>9}{shares[0]:>8}{precision:>11}{spent_us:>7.0f}")
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} must be a readable UTF-8 file; check the path") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(f"{path}:{number} must be JSON, got {error}; mend it") from error
+        if not isinstance(row, dict):
+            raise ConfigError(f"{path}:{number} must be a JSON object; mend the line")
+        yield number, row
+
+
+if __name__ == "__main__":
+    sys.exit(main())
