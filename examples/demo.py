@@ -34,7 +34,7 @@ MODEL = "gpt-4o-mini"
 THINKS_S = 0.8
 NOT_READY = ("no_encoder", "store_failed", "deadline", "starting")
 QUESTION = "How do I enable two-factor authentication on my GitHub account?"
-PARAPHRASE = "How do I turn on two-factor authentication on my GitHub account?"
+PARAPHRASE = "What are the steps to enable two-factor authentication on a GitHub account?"
 NEAR_MISS = "How do I disable two-factor authentication on my GitHub account?"
 
 

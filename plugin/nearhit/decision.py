@@ -85,4 +85,4 @@ def decide(candidates: Sequence[Candidate], threshold: float) -> Hit | Miss:
     surest = max(candidates, key=lambda one: (one.confidence, one.similarity))
     if surest.veto is not None and surest.confidence >= threshold:
         return Miss(f"guard_{surest.veto}", surest.similarity, surest.confidence)
-    return Miss("below_threshold", best.similarity, best.confidence)
+    return Miss("below_threshold", surest.similarity, surest.confidence)

@@ -25,7 +25,8 @@ def deciding(
     "paraphrase",
     [
         "How can I enable two-factor authentication on my GitHub account?",
-        "how do i turn on two-factor authentication on my github account",
+        "What are the steps to enable two-factor authentication on a GitHub account?",
+        "please tell me how to enable two factor authentication on my github account",
     ],
 )
 def test_same_question_in_other_words_hits_and_says_how_sure_it_is(

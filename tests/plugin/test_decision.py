@@ -45,4 +45,4 @@ def test_decide_with_only_vetoed_candidates_names_the_guard() -> None:
 
 def test_decide_with_a_veto_that_changes_nothing_does_not_blame_the_guard() -> None:
     outcome = decide([candidate(0.7, veto="numbers"), candidate(0.6)], 0.9)
-    assert outcome == Miss("below_threshold", 0.9, 0.6)
+    assert outcome == Miss("below_threshold", 0.9, 0.7)
