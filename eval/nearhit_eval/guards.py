@@ -14,10 +14,9 @@ with both texts new to the guard. --show prints duplicates that were lost.
 """
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -25,6 +24,7 @@ from typing import Any, Final
 
 from nearhit.errors import ConfigError
 from nearhit.guards import DEFAULT, GUARDS, Guard, first_veto
+from nearhit_eval.rows import read_rows
 
 _TIMED: Final = 300
 _FORGOTTEN: Final = 50
@@ -82,7 +82,7 @@ def read_pairs(path: Path) -> Pairs:
     """
     pairs = Pairs(str(path))
     earlier: dict[str, str] = {}
-    for number, row in _rows(path):
+    for number, row in read_rows(path):
         if "paraphrases" in row:
             _add_group(row, pairs.kinds)
         elif "cluster" in row:
@@ -135,21 +135,6 @@ def _print_row(
     lost, near = len(vetoed[_DUPLICATES]), len(vetoed[_NEAR])
     precision = f"{near / (near + lost):.3f}" if near + lost else "-"
     print(f"{name:<12}{shares[1]:>8}{shares[2]:>9}{shares[0]:>8}{precision:>11}{spent_us:>7.0f}")
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} must be a readable UTF-8 file; check the path") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{path}:{number} must be JSON, got {error}; mend it") from error
-        if not isinstance(row, dict):
-            raise ConfigError(f"{path}:{number} must be a JSON object; mend the line")
-        yield number, row
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ async def _ask(
 async def _time(
     cache: Cache, sets: Sequence[QuestionSet], settings: Settings, count: int
 ) -> tuple[float, ...]:
-    """Ask some probes of all sets one at a time; a blank at the end escapes what is remembered."""
+    """Ask some probes one at a time, each with a word more, so that no vector is remembered."""
     everything = [(text, one.name) for one in sets for _, text in one.probes]
     step = max(1, len(everything) // max(1, count))
     seconds = []

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nearhit.errors import ConfigError
+from nearhit_eval.rows import read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def convert(paths: Sequence[Path], name: str, seed: int) -> QuestionSet:
     probes: list[tuple[str | None, str]] = []
     clusters: dict[str, list[str]] = {}
     for path in paths:
-        for number, row in enumerate(_lines(path), 1):
+        for number, row in read_rows(path):
             key = f"{path.stem}-{number}"
             if "paraphrases" in row:
                 _add_group(row, key, rng, store, probes)
@@ -191,22 +192,3 @@ def _one_entry_a_text(
         if stored is None or stored == wanted:
             kept.append((wanted, text))
     return {key: text for key, text in store.items() if same[key] == key}, kept
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} must be a readable UTF-8 file; check the path") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(
-                f"{path}:{number} must be JSON, got {error}; mend the line"
-            ) from error
-        if not isinstance(row, dict):
-            raise ConfigError(f"{path}:{number} must be a JSON object; mend the line")
-        rows.append(row)
-    return rows

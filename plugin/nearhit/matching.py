@@ -1,7 +1,7 @@
 """From near neighbours to candidates: what verifier and guards say of each.
 
-Source of the order: a guard costs microseconds and a verification milliseconds, but a verification
-takes all candidates in one batch, and both are wanted where a miss is explained.
+A candidate that a guard forbids is verified all the same: a miss names the guard only where the
+verifier would have let it through.
 """
 
 from collections.abc import Collection, Sequence

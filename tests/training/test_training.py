@@ -18,6 +18,7 @@ from nearhit.verifier.weights import read_description
 from nearhit_training import (
     calibrate,
     cli,
+    cross_encoder,
     data,
     evaluate,
     lora,
@@ -212,12 +213,12 @@ def test_cross_encoder_goes_on_from_its_checkpoint(base: Path, tmp_path: Path) -
     tokenizer = open_tokenizer(base, 128)
     rng = random.Random(0)
     pairs = [p for n in range(20) for p in data.training_pairs(a_group(n), (2, 2), rng)]
-    examples = [verifier.Example(pair, 0.5 + 0.2 * pair.label) for pair in pairs]
+    examples = [cross_encoder.Example(pair, 0.5 + 0.2 * pair.label) for pair in pairs]
     checks = {"x": examples[:8]}
 
     def train(steps: int, out: Path, resume: bool) -> list[dict[str, float]]:
-        config = verifier.VerifierConfig(rank=2, steps=steps, batch=8, check_every=2)
-        verifier.train(examples, checks, base, tokenizer, out, config, resume=resume)
+        config = cross_encoder.VerifierConfig(rank=2, steps=steps, batch=8, check_every=2)
+        cross_encoder.train(examples, checks, base, tokenizer, out, config, resume=resume)
         return list(json.loads((out / "curve.json").read_text()))
 
     train(2, tmp_path / "a", resume=False)
@@ -289,7 +290,7 @@ def test_verifier_goes_from_groups_to_a_served_artefact(
     saved = torch.load(tmp_path / "cross" / "checkpoint.pt", weights_only=False)
     model.load_state_dict(saved["trained"], strict=False)
     with torch.inference_mode():
-        trained = model(*verifier.batch_of([pair], [0.7], tokenizer)).item()
+        trained = model(*cross_encoder.batch_of([pair], [0.7], tokenizer)).item()
     assert served == pytest.approx(trained, abs=0.02)
 
 

@@ -1,8 +1,8 @@
-"""What the verifier learns from: which pairs, in which order, and the open sets it is checked on.
+"""What the verifier learns from: which pairs, in which order, and the sets it is checked on.
 
 The first trial learnt from minimal edits alone and forgot what ordinary similarity knows. So the
 mixture holds easy and medium negatives too (neighbours among other groups and real questions),
-and the permissive sets come early, the groups late.
+and the permissive sets come rather early, the groups rather late.
 """
 
 import random
@@ -18,11 +18,9 @@ from nearhit_training.data import (
     Pair,
     add_noise,
     cluster_pairs,
-    normal,
     permitted_pairs,
     read_clusters,
     read_pairs,
-    read_rows,
     training_pairs,
     unlabelled,
 )
@@ -30,7 +28,6 @@ from nearhit_training.embed import Vectors
 
 # Above this cosine two real questions may be duplicates that nobody has labelled.
 _SURELY_OTHER: Final = 0.8
-_MOST_OF_AN_OPEN_SET: Final = 1200
 
 
 def authored_pairs(groups: Sequence[Group], rng: random.Random) -> list[Pair]:
@@ -121,50 +118,3 @@ def check_sets(folder: Path) -> dict[str, list[Pair]]:
         for d in ("law", "medical", "programming", "psychology")
     }
     return {name: read_pairs(file, name) for name, file in files.items() if file.is_file()}
-
-
-def open_sets(folder: Path, rng: random.Random) -> dict[str, list[Pair]]:
-    """Sets that nothing was trained, chosen or fitted on."""
-    sets: dict[str, list[Pair]] = {}
-    for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl")]):
-        name = file.stem if file.parent == folder else file.parent.name
-        if file.stem in ("pairs_train", "pairs_val") or "body" in file.stem:
-            continue
-        if file.parent.name == "se_duplicates_nlx":
-            name = file.stem.replace("pairs_", "se_")
-        rows = read_rows(file)
-        if "label" in rows[0]:
-            sets[name] = read_pairs(file, name)
-        elif "anchor" in rows[0]:
-            sets[name] = [Pair(r["anchor"], r["positive"], 1, name) for r in rows] + [
-                Pair(r["anchor"], r["negative"], 0, name) for r in rows
-            ]
-    return {
-        name: rng.sample(pairs, min(_MOST_OF_AN_OPEN_SET, len(pairs)))
-        for name, pairs in sets.items()
-        if len({pair.label for pair in pairs}) == 2
-    }
-
-
-def open_clusters(path: Path, vectors: Vectors, most: int, rng: random.Random) -> list[Pair]:
-    """Pair texts of one cluster (1), and each text with its nearest of another cluster (0)."""
-    rows = read_clusters(path)
-    cluster = {normal(query): name for query, name in rows}
-    texts = sorted({query for query, _ in rows})
-    by_cluster: dict[str, list[str]] = {}
-    for text in texts:
-        by_cluster.setdefault(cluster[normal(text)], []).append(text)
-    positive = [
-        Pair(a, b, 1, path.stem)
-        for some in by_cluster.values()
-        for a, b in combinations(some[:4], 2)
-    ]
-    matrix = vectors.of(texts)
-    negative = []
-    for text in rng.sample(texts, min(most, len(texts))):
-        near = matrix @ vectors.of([text])[0]
-        for other in np.argsort(-near):
-            if cluster[normal(texts[other])] != cluster[normal(text)]:
-                negative.append(Pair(text, texts[other], 0, path.stem))
-                break
-    return rng.sample(positive, min(most, len(positive))) + negative

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from nearhit.encoder.lora import ADAPTER_FILES
 from nearhit.encoder.weights import DEFAULT_BASE
 from nearhit.verifier.weights import VERIFIER_FILES
 from nearhit_training import calibrate, lora, shrink, split, verifier
 
-# What a package carries of each artefact; checkpoints and curves stay behind.
-_SHIPPED: Final = {"adapter": (*ADAPTER_FILES, "run.json"), "verifier": VERIFIER_FILES}
+# What a package carries. Nothing serves the adapter yet; checkpoints and curves stay behind.
+_SHIPPED: Final = {"verifier": VERIFIER_FILES}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

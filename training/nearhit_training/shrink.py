@@ -2,8 +2,8 @@ r"""Write a trained verifier as what ships: its changes to the encoder's base, i
 
     nearhit-train shrink --checkpoint build/cross/checkpoint.pt --out build/verifier
 
-Full fine-tuning learns faster than low-rank adapters did (LOG.md), but 10 million numbers are too
-many to ship as they are. Biases and normalisations are few and kept whole; the word, position and
+All weights were trained, and 10 million numbers are too many to ship as they are (LOG.md has what
+products of low rank lose). Biases and normalisations are few and kept whole; the word, position and
 type tables were never trained. `nearhit-train calibrate` then adds the calibration.
 """
 

@@ -155,7 +155,8 @@ def _is_renamed(one: Sequence[str], other: Sequence[str]) -> bool:
     theirs = [word for word in other if word.lower() not in _ARTICLES]
     if len(ours) != len(theirs):
         return False
-    places = [n for n, (a, b) in enumerate(zip(ours, theirs)) if a.lower() != b.lower()]  # noqa: B905
+    both = enumerate(zip(ours, theirs, strict=True))
+    places = [place for place, (a, b) in both if a.lower() != b.lower()]
     if len(places) != 1 or places[0] == 0:
         return False
     a, b = ours[places[0]], theirs[places[0]]

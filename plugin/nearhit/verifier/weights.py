@@ -104,8 +104,8 @@ def grow(base: Tensors, folder: Path) -> Tensors:
 def pack(change: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
     """Write a change of weights in 4 bits a number.
 
-    Of a bell-shaped change the error is 0.8 % of its squared size; a product of rank 64, which is
-    as large, lost 26 %.
+    Of the shipped verifier's changes the error is 0.9 % of their squared size. A product of rank
+    64, which takes as much room, lost 26 % of them after 400 steps of training.
 
     Args:
         change: float32 (out, in), `in` a multiple of `BLOCK`.
