@@ -3,17 +3,20 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 
 from nearhit.encoder import Encoding, Unencodable, Vector
 from nearhit.errors import EncoderError
+from nearhit.evidence.journal import Decision, new_id
 from nearhit.store import Entry, Neighbour
 from nearhit.store.base import Page, Search, rank
 from nearhit.store.engine import Engine
 
 DIMENSION = 8
+NOW = 4_000_000_000
 
 
 def vector_at(degrees: float) -> Vector:
@@ -92,6 +95,7 @@ class FakeEncoder:
 class FakeVerifier:
     """Tells what the test says of each stored text."""
 
+    fingerprint = "told"
     floor = 0.5
 
     def __init__(self, told: dict[str, float]) -> None:
@@ -111,10 +115,31 @@ class FakeVerifier:
         """Hold nothing."""
 
 
+def decision(confidence: float = 0.99, **changes: Any) -> Decision:
+    """A served hit whose question stands at 10 degrees."""
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "at": NOW,
+        "kind": "served",
+        "tenant": "alice",
+        "decider": "d",
+        "entry": "e",
+        "question": "how to revert a commit",
+        "stored_question": "how to undo a commit",
+        "similarity": 0.98,
+        "confidence": confidence,
+        "veto": "",
+        "stored_answer": "Use git revert.",
+        "fresh_answer": "",
+        "vector": vector_at(10).astype(np.float16).tobytes(),
+    }
+    return Decision(**{**values, **changes})
+
+
 class Clock:
     """Time that stands still until it is moved."""
 
-    def __init__(self, now: float = 4_000_000_000) -> None:
+    def __init__(self, now: float = NOW) -> None:
         self.now = now
 
     def __call__(self) -> float:

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from nearhit.config import Settings
-from nearhit.decision import Candidate, Hit, Miss, decide
+from nearhit.decision import Candidate, Hit, Miss
 from nearhit.encoder import Encoder, Unencodable, Vector
 from nearhit.errors import ConfigError, EncoderBusy, EncoderError, StoreBusy, StoreError
+from nearhit.evidence.watch import Watch
 from nearhit.flights import Flight, Flights
 from nearhit.matching import Verifier, judge
 from nearhit.metrics import LOOKUP_SECONDS, STORED, UNSTORED, FaultLog
@@ -66,6 +67,7 @@ class Cache:
         # Set when they are ready. Without an encoder only exact repeats hit.
         self.encoder = encoder
         self.verifier = verifier
+        self.watch = Watch(settings, clock)
 
     async def answer(self, question: Question) -> Lookup:
         """Decide one question; a miss may come back with a flight that the caller must end."""
@@ -110,13 +112,20 @@ class Cache:
         )
         ours = [found for found in neighbours if self._is_ours(found.entry, question)]
         verifier = self.verifier
-        lookup.candidates = await judge(question.text, ours, self._settings.guards, verifier)
-        return decide(lookup.candidates, threshold_of(self._settings, verifier))
+        judged = await judge(question.text, ours, self._settings.guards, verifier)
+        lookup.candidates = self.watch.forbid(judged, encoded)
+        return self.watch.decide(lookup.candidates, threshold_of(self._settings, verifier))
+
+    @property
+    def decider(self) -> str:
+        """Name the encoder and verifier whose similarities and confidences these are."""
+        encoder = self.encoder.fingerprint[:16] if self.encoder else ""
+        return f"{encoder}+{self.verifier.fingerprint[:16] if self.verifier else 'cosine'}"
 
     async def _coalesce(self, lookup: Lookup) -> None:
         """Wait for an identical question in flight, or become the one that others wait for."""
         wait_s = self._settings.coalesce_wait_s
-        if not wait_s:
+        if not wait_s or self._settings.mode == "shadow":
             return
         flight = self._flights.find(lookup.question.id)
         if flight is not None:
@@ -253,8 +262,3 @@ def _fault(error: StoreError | EncoderError) -> tuple[str, str]:
             return "encoder", "encoder_busy"
         case _:
             return "encoder", "encoder_failed"
-
-
-def entry_age_s(entry: Entry, now: float) -> int:
-    """Return how long ago the answer was given, whole seconds, never negative."""
-    return max(0, int(now) - entry.created_at)

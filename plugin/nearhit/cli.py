@@ -4,6 +4,9 @@ nearhit check router_config.yaml     validate the settings and show those in for
 nearhit build                        make the encoder's artefact now instead of at the first start
 nearhit encode FILE                  show vectors and similarities
 nearhit reembed                      give stored questions vectors of a new encoder
+nearhit report                       what was served, or would have been, and what was wrong
+nearhit calibrate                    label decisions, find the threshold that keeps a precision
+nearhit export                       decisions as training data
 """
 
 import argparse
@@ -16,6 +19,7 @@ from typing import Any
 from nearhit import __version__, config
 from nearhit.encoder.commands import add_commands
 from nearhit.errors import ConfigError, NearhitError
+from nearhit.evidence import commands as evidence
 
 _EXAMPLES = """examples:
   nearhit check router_config.yaml          are the settings right, and what is in force?
@@ -24,6 +28,9 @@ _EXAMPLES = """examples:
   nearhit build --base org/base --adapter org/adapter --out encoder   an encoder to copy elsewhere
   nearhit encode questions.txt              vectors and similarities, one text a line
   nearhit reembed router_config.yaml        after a change of base, adapter or precision
+  nearhit report router_config.yaml         after some days of `mode: shadow`: would it be right?
+  nearhit calibrate router_config.yaml --judge gpt-4o --write   a threshold from your own traffic
+  nearhit export router_config.yaml --out decisions.jsonl       for `nearhit-train mine`
 """
 
 
@@ -42,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(run=_check)
     add_commands(commands)
+    evidence.add_commands(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))

@@ -180,10 +180,41 @@ class StoreSettings(_Frozen):
     )
 
 
+class EvidenceSettings(_Frozen):
+    """What is written down of the decisions, and who judges them."""
+
+    decisions: int = Field(
+        default=10_000,
+        ge=0,
+        le=1_000_000,
+        description="newest decisions kept in data_dir, with questions and answers; 0: none",
+    )
+    near: float = Field(
+        default=0.5, ge=0, le=1, description="confidence from which a miss is kept among them"
+    )
+    verify_per_hour: int = Field(
+        default=60, ge=1, le=100_000, description="most hits that one worker has verified an hour"
+    )
+    judge: str | None = Field(
+        default=None,
+        min_length=1,
+        description="model group of this proxy that compares the answers; unset: they are kept",
+    )
+    wrong_called_right: float = Field(
+        default=0.0, ge=0, lt=0.5, description="share of wrong answers that the judge lets pass"
+    )
+    right_called_wrong: float = Field(
+        default=0.0, ge=0, lt=0.5, description="share of right answers that the judge calls wrong"
+    )
+
+
 class Settings(_Frozen):
     """All settings of nearhit. Every one has a default that works."""
 
-    mode: Literal["on", "off"] = Field(default="on", description="`off` passes everything through")
+    mode: Literal["on", "shadow", "off"] = Field(
+        default="on",
+        description="`shadow` decides and serves nothing, `off` passes everything through",
+    )
     data_dir: Folder = Field(
         default_factory=default_data_dir, description="folder for store, artefact and secret"
     )
@@ -250,8 +281,15 @@ class Settings(_Frozen):
         default=DEFAULT_FRESHNESS,
         description="words that mark a question whose answer changes; never cached",
     )
+    verify_sample: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of hits in other words that the model answers too, to be compared",
+    )
     encoder: EncoderSettings = EncoderSettings()
     store: StoreSettings = StoreSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
 
 
 def load(section: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -6,11 +6,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from nearhit.store import Entry
 
 HitKind = Literal["exact", "semantic", "coalesced"]
+QUARANTINE: Final = "quarantine"
+"""The veto of a stored question that was found wrong for this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Candidate:
         entry: the stored question and its answer.
         similarity: cosine between the two questions.
         confidence: probability that one answer serves both; without a verifier the similarity.
-        veto: the guard that forbids it, if one does.
+        veto: the guard that forbids it, or `QUARANTINE`, if one does.
     """
 
     entry: Entry
@@ -75,7 +77,8 @@ def decide(candidates: Sequence[Candidate], threshold: float) -> Hit | Miss:
 
     Returns:
         A miss names what it failed on: ``nothing_near``; ``guard_<name>`` where a guard forbade
-        the only candidates that were sure enough; ``below_threshold``.
+        the only candidates that were sure enough, ``quarantine`` where they were found wrong for
+        this question before; ``below_threshold``.
     """
     if not candidates:
         return Miss("nothing_near")
@@ -84,5 +87,6 @@ def decide(candidates: Sequence[Candidate], threshold: float) -> Hit | Miss:
         return Hit(best.entry, "semantic", best.similarity, best.confidence)
     surest = max(candidates, key=lambda one: (one.confidence, one.similarity))
     if surest.veto is not None and surest.confidence >= threshold:
-        return Miss(f"guard_{surest.veto}", surest.similarity, surest.confidence)
+        reason = surest.veto if surest.veto == QUARANTINE else f"guard_{surest.veto}"
+        return Miss(reason, surest.similarity, surest.confidence)
     return Miss("below_threshold", surest.similarity, surest.confidence)

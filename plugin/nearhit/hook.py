@@ -1,6 +1,6 @@
 """The LiteLLM callback: `litellm_settings.callbacks: nearhit.hook.proxy_hook`.
 
-This module and `replay` are the only ones that know LiteLLM.
+This module, `replay` and `api` are the only ones that know LiteLLM.
 
 How a hit gets out. Three ways were tried on LiteLLM 1.106 and 1.108. `mock_response` set in
 the pre-call hook: a body works, but a stream is logged as a miss at full price and keeps one
@@ -20,10 +20,11 @@ and rate limits have had their say, and sees a stream end after every guardrail 
 """
 
 import asyncio
+import importlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -34,17 +35,20 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy.utils import ProxyLogging
 from litellm.types.utils import ModelResponse
 
-from nearhit import completion, config, replay
-from nearhit.cache import Cache, Lookup, entry_age_s, threshold_of
+from nearhit import api, completion, config, replay
+from nearhit.cache import Cache, Lookup, threshold_of
 from nearhit.caller import forwarded, opt_out, tenant_of
 from nearhit.config import Settings
 from nearhit.decision import Bypass, Hit, Miss
-from nearhit.encoder import Encoder
-from nearhit.errors import EncoderError, NearhitError
-from nearhit.matching import Verifier
+from nearhit.encoder.base import DIMENSION
+from nearhit.errors import NearhitError
+from nearhit.evidence.journal import Kind
+from nearhit.evidence.judge import answer_text
+from nearhit.evidence.witness import Witness
+from nearhit.headers import DECISION, describe, says_wrong
 from nearhit.metrics import FaultLog, count_outcome
-from nearhit.request import Policy, freshness_pattern, read
-from nearhit.signing import read_secret
+from nearhit.request import HARMLESS, Policy, freshness_pattern, read
+from nearhit.signing import read_secret, tenant_digest
 
 _log = logging.getLogger("nearhit")
 
@@ -61,8 +65,6 @@ _INTERNAL = frozenset(
         "headers",  # see `caller.forwarded`
     }
 )
-# LiteLLM's log has cost 0 for a hit; without these its headers would have the model's price.
-_FREE = {f"x-litellm-response-cost{part}": "0.0" for part in ("", "-original", "-input", "-output")}
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -76,6 +78,9 @@ class _Call:
     is_replayed: bool = False
     packed: str | completion.Unstorable | None = None
     stream: Any = None
+    is_shadow: bool = False
+    tenant: str = ""
+    request: completion.JSON = field(default_factory=dict)  # what the model would be asked
 
 
 class NearhitHook(CustomLogger):
@@ -96,8 +101,9 @@ class NearhitHook(CustomLogger):
         self._calls: WeakKeyDictionary[Any, _Call] = WeakKeyDictionary()
         self._by_id: WeakValueDictionary[str, _Call] = WeakValueDictionary()
         self._cache: Cache | None = None
-        self._starting: asyncio.Task[None] | None = None
+        self.witness: Witness | None = None
         # The event loop keeps no strong reference to a task.
+        self._running: list[asyncio.Task[None]] = []
         self._storing: set[asyncio.Task[None]] = set()
 
     # ---- before the model ------------------------------------------------------------------
@@ -122,14 +128,16 @@ class NearhitHook(CustomLogger):
         call = self._calls[logging_obj] = _Call()
         self._by_id[str(data.get("litellm_call_id"))] = call
         # Moved only now, the callbacks behind it have not had their say on this request.
-        found = Bypass("starting") if self._go_last() else self._read(key, data, call_type)
+        found = Bypass("starting") if self._go_last() else self._read(call, key, data, call_type)
         if isinstance(found, Bypass):
             call.bypass = found
             count_outcome(found)
             return
         call.lookup = await self._ready_cache().answer(found)
+        self._take_feedback(call.lookup, call.tenant, data)
         outcome = call.lookup.outcome
-        if isinstance(outcome, Hit):
+        call.is_shadow = self.settings.mode == "shadow" and isinstance(outcome, Hit)
+        if isinstance(outcome, Hit) and not call.is_shadow:
             try:
                 kept = completion.unpack(outcome.entry.completion)
                 replay.replay_body(kept)  # what LiteLLM does not take must fail here, not later
@@ -137,14 +145,34 @@ class NearhitHook(CustomLogger):
             except Exception as error:  # noqa: BLE001 - an entry of another shape is a miss
                 self._faults.record("store", "corrupt_entry", error)
                 call.lookup.outcome = Miss("corrupt_entry")
-        count_outcome(call.lookup.outcome)
+        self._count(call.lookup, is_shadow=call.is_shadow)
         if call.replayable is not None:
             options = data.get("stream_options")
             call.include_usage = isinstance(options, dict) and bool(options.get("include_usage"))
             replay.install(self._find)
             data["caching"] = True
 
-    def _read(self, key: Any, data: dict[str, Any], call_type: str) -> Any:
+    def _take_feedback(self, lookup: Lookup, tenant: str, data: dict[str, Any]) -> None:
+        """Let a client who says that the answer was wrong have the model's, and remember it."""
+        headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+        if isinstance(lookup.outcome, Hit) and says_wrong(headers):
+            if self.witness is not None:
+                self.witness.blamed(lookup, tenant)
+            # The model's answer takes the place of what was stored for this very question.
+            lookup.outcome = Miss("feedback")
+
+    def _count(self, lookup: Lookup, *, is_shadow: bool) -> None:
+        outcome = lookup.outcome
+        count_outcome(outcome, is_shadow=is_shadow)
+        if self.witness is None:
+            return
+        if isinstance(outcome, Hit):
+            name = f"{'shadow' if is_shadow else 'hit'}_{outcome.kind}"
+            self.witness.count(lookup.question.model, name, outcome.entry.completion)
+        else:
+            self.witness.count(lookup.question.model, "miss")
+
+    def _read(self, call: _Call, key: Any, data: dict[str, Any], call_type: str) -> Any:
         """Return the question that this request asks, or why it is none for the cache."""
         if self.settings.mode == "off":
             return Bypass("mode_off")
@@ -157,15 +185,21 @@ class NearhitHook(CustomLogger):
         tenant = tenant_of(key, self.settings.scope)
         if tenant is None:
             return Bypass("no_identity")
+        call.tenant = tenant_digest(tenant, self._secret)
         body = {
             name: value
             for name, value in data.items()
             if name not in _INTERNAL and not name.startswith("_litellm")
         }
+        call.request = {name: value for name, value in body.items() if name not in HARMLESS}
         # They choose among the deployments of a model group.
         body["metadata.tags"] = (data.get("metadata") or {}).get("tags") or None
         body["headers"] = forwarded(data.get("headers"))
         return read(body, tenant, self._policy, self._secret)
+
+    def _tenant_digest(self, key: Any) -> str | None:
+        tenant = tenant_of(key, self.settings.scope)
+        return None if tenant is None else tenant_digest(tenant, self._secret)
 
     def _call_of(self, data: Mapping[str, Any]) -> _Call | None:
         logging_obj = data.get("litellm_logging_obj")
@@ -237,10 +271,24 @@ class NearhitHook(CustomLogger):
                         call.lookup.flight = None
                 else:
                     self._store(call, call.packed)
-            return _headers(call)
+            return self._describe(call)
         except Exception as error:  # noqa: BLE001 - fail open: the answer goes out without headers
             self._faults.record("hook", "post_call", error)
             return {}
+
+    def _describe(self, call: _Call) -> dict[str, str]:
+        """Say what the cache did, and write a hit down."""
+        outcome = call.bypass or (call.lookup.outcome if call.lookup is not None else None)
+        if outcome is None:
+            return {}
+        if isinstance(outcome, Hit) and not call.is_replayed and not call.is_shadow:
+            outcome = Miss("not_replayable")  # LiteLLM does not ask a cache for this provider
+        headers = describe(outcome, time.time(), is_shadow=call.is_shadow)
+        if call.is_replayed and call.lookup is not None and self.witness is not None:
+            decision = self.witness.served(call.lookup, call.tenant, call.request)
+            if decision is not None:
+                headers[DECISION] = decision
+        return headers
 
     async def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
@@ -285,7 +333,11 @@ class NearhitHook(CustomLogger):
         if call.lookup is None:
             return
         if isinstance(packed, str):
-            self._ready_cache().keep(call.lookup, packed)
+            if self.witness is not None:
+                kind: Kind = "shadow" if call.is_shadow else "near"
+                self.witness.answered(call.lookup, kind, call.tenant, packed)
+            if not call.is_shadow:  # a cache that serves would not have asked for this answer
+                self._ready_cache().keep(call.lookup, packed)
         else:
             reason = packed.reason if packed is not None else "other_cache"
             self._ready_cache().drop(call.lookup, reason)
@@ -299,12 +351,17 @@ class NearhitHook(CustomLogger):
 
             store = EmbeddedStore(
                 self.settings.data_dir,
-                dimension=_DIMENSION,
+                dimension=DIMENSION,
                 max_entries=self.settings.store.max_entries,
                 max_pending=self.settings.store.max_pending,
             )
             self._cache = Cache(self.settings, self._secret, store)
-            self._starting = asyncio.create_task(self._start(self._cache, store))
+            self.witness = Witness(self.settings, self._cache, _ask_model)
+            self._running = [
+                asyncio.create_task(self._start(self._cache, store)),
+                asyncio.create_task(self.witness.run()),
+            ]
+            api.add_routes(self.witness, self._tenant_digest)
         return self._cache
 
     async def _start(self, cache: Cache, store: Any) -> None:
@@ -314,7 +371,9 @@ class NearhitHook(CustomLogger):
         except NearhitError as error:
             self._faults.record("store", "start", error)
         try:
-            encoder, verifier = await asyncio.to_thread(load_parts, self.settings)
+            # Imports onnxruntime, and LiteLLM imports this module at once.
+            serving = await asyncio.to_thread(importlib.import_module, "nearhit.encoder.serving")
+            encoder, verifier = await asyncio.to_thread(serving.load_parts, self.settings)
         except Exception as error:  # noqa: BLE001 - exact repeats still hit; say it once and go on
             _log.error("nearhit has no encoder, only exact repeats hit: %s", error)
             self._faults.record("encoder", "start", error)
@@ -373,29 +432,6 @@ class NearhitHook(CustomLogger):
         )
 
 
-_DIMENSION = 384
-
-
-def load_parts(settings: Settings) -> tuple[Encoder, Verifier | None]:
-    """Build the artefact if need be, and load encoder and verifier. Blocks.
-
-    Raises:
-        EncoderError: naming the remedy.
-        ConfigError: no threshold is known to keep the target precision.
-    """
-    from nearhit.encoder import serving  # onnxruntime: LiteLLM imports this module at once
-
-    artefact = serving.find_artefact(settings.encoder, settings.data_dir)
-    if artefact.manifest.dimension != _DIMENSION:
-        raise EncoderError(
-            f"encoder.base must give vectors of {_DIMENSION} numbers, got "
-            f"{artefact.manifest.dimension}; choose a MiniLM of 384"
-        )
-    verifier = serving.load_verifier(settings, artefact)
-    threshold_of(settings, verifier)
-    return serving.load_encoder(settings, artefact), verifier
-
-
 def _is_bookkeeping(callback: Any) -> bool:
     """Whether a callback is LiteLLM's own and no guardrail: it changes no question, no answer."""
     is_litellms = isinstance(callback, str) or type(callback).__module__.startswith("litellm.")
@@ -408,6 +444,24 @@ def _attempted_fallbacks(response: Any) -> bool:
     return bool(headers.get("x-litellm-attempted-fallbacks"))
 
 
+async def _ask_model(request: Mapping[str, Any]) -> str | None:
+    """Ask a model of this proxy, past the cache; the spend is noted as user `nearhit`'s."""
+    from litellm.proxy.proxy_server import llm_router
+
+    if llm_router is None:
+        return None
+    response = await llm_router.acompletion(
+        **{
+            **request,
+            "stream": False,
+            "caching": False,
+            "metadata": {"user_api_key_user_id": "nearhit"},
+        }
+    )
+    packed = completion.pack(response.model_dump(mode="json"))
+    return answer_text(packed) if isinstance(packed, str) else None
+
+
 def _pack_stream(stream: Any) -> str | completion.Unstorable:
     if getattr(stream, "custom_llm_provider", None) == "cached_response":
         return completion.Unstorable("other_cache")
@@ -417,48 +471,6 @@ def _pack_stream(stream: Any) -> str | completion.Unstorable:
     return completion.pack(
         completion.assemble(chunk.model_dump(mode="json", exclude_none=True) for chunk in chunks)
     )
-
-
-def _headers(call: _Call) -> dict[str, str]:
-    """Describe what the cache did.
-
-    Source: RFC 9211 (Cache-Status), RFC 9111 section 5.1 (Age).
-    """
-    if call.bypass is not None:
-        return {
-            "x-nearhit": "bypass",
-            "x-nearhit-reason": call.bypass.reason,
-            "cache-status": f"nearhit; fwd=bypass; detail={call.bypass.reason}",
-        }
-    if call.lookup is None:
-        return {}
-    outcome = call.lookup.outcome
-    if isinstance(outcome, Hit) and not call.is_replayed:
-        outcome = Miss("not_replayable")  # LiteLLM does not ask a cache for this provider
-    if isinstance(outcome, Miss):
-        headers = {
-            "x-nearhit": "miss",
-            "x-nearhit-reason": outcome.reason,
-            "cache-status": f"nearhit; fwd=miss; detail={outcome.reason}",
-        }
-        if outcome.similarity is not None:
-            headers["x-nearhit-similarity"] = f"{outcome.similarity:.4f}"
-        if outcome.confidence is not None:
-            headers["x-nearhit-confidence"] = f"{outcome.confidence:.4f}"
-        return headers
-    age_s = entry_age_s(outcome.entry, time.time())
-    ttl_s = max(0, outcome.entry.expires_at - int(time.time()))
-    served = "fwd=miss; collapsed" if outcome.kind == "coalesced" else f"hit; ttl={ttl_s}"
-    return {
-        "x-nearhit": "hit",
-        "x-nearhit-kind": outcome.kind,
-        "x-nearhit-similarity": f"{outcome.similarity:.4f}",
-        "x-nearhit-confidence": f"{outcome.confidence:.4f}",
-        "x-nearhit-entry": str(outcome.entry.id),
-        "cache-status": f"nearhit; {served}; detail={outcome.kind}",
-        "age": str(age_s),
-        **_FREE,
-    }
 
 
 def _load_settings() -> Settings:

@@ -18,6 +18,10 @@ class Verifier(Protocol):
     """Reads two questions together and tells how likely one answer serves both."""
 
     @property
+    def fingerprint(self) -> str:
+        """Names it; equal where the confidences are."""
+
+    @property
     def floor(self) -> float:
         """Similarity below which it is not asked."""
 

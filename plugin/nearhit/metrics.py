@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from nearhit.decision import Bypass, Hit, Miss, Outcome
 
@@ -15,7 +15,7 @@ _log = logging.getLogger("nearhit")
 
 REQUESTS = Counter(
     "nearhit_requests",
-    "Chat requests by outcome (hit, miss, bypass) and by kind of hit or reason.",
+    "Chat requests by outcome (hit, shadow, miss, bypass) and by kind of hit or reason.",
     ["outcome", "reason"],
 )
 FAULTS = Counter(
@@ -30,11 +30,26 @@ LOOKUP_SECONDS = Histogram(
     "Time from the request to the decision, waiting for an identical question left out.",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
 )
+VERIFIED = Counter(
+    "nearhit_verified", "Hits that were put to the model again, by verdict.", ["verdict"]
+)
+LIVE_WRONG_SHARE = Gauge(
+    "nearhit_live_wrong_share",
+    "Share of wrong answers among verified hits: value, and low and high of its 95 % interval.",
+    ["bound"],
+)
+TIGHTENED = Gauge(
+    "nearhit_tightened_threshold",
+    "Confidence from which verified hits let another wording hit; 0: they ask for no change.",
+)
+QUARANTINED = Gauge("nearhit_quarantined", "Questions that an entry is kept from serving.")
 
 
-def count_outcome(outcome: Outcome) -> None:
-    """Count one request."""
+def count_outcome(outcome: Outcome, *, is_shadow: bool = False) -> None:
+    """Count one request; in shadow mode a hit is not served."""
     match outcome:
+        case Hit(kind=kind) if is_shadow:
+            REQUESTS.labels("shadow", kind).inc()
         case Hit(kind=kind):
             REQUESTS.labels("hit", kind).inc()
         case Miss(reason=reason):

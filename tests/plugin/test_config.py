@@ -73,7 +73,7 @@ def test_settings_cannot_be_changed() -> None:
         ({"similarity_threshold": 1.1}, "similarity_threshold must be less than or equal to 1"),
         ({"similarity_threshold": float("nan")}, "similarity_threshold must be"),
         ({"scope": "tenant"}, r"scope must be 'key', 'team'.*, got 'tenant'"),
-        ({"mode": "maybe"}, "mode must be 'on' or 'off', got 'maybe'"),
+        ({"mode": "maybe"}, "mode must be 'on', 'shadow' or 'off', got 'maybe'"),
         ({"encoder": 3}, "encoder must be"),
         ({"freshness": 3}, "freshness must be"),
         ([1, 2], "nearhit must be a mapping of settings, got"),

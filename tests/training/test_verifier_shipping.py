@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="needs the training extra")
 
+from nearhit.evidence.bounds import binomial_cdf, choose_threshold, threshold_for
 from nearhit.verifier.weights import CODES, SCALES
-from nearhit_training.calibrate import binomial_cdf, choose, fit, threshold_for
+from nearhit_training.calibrate import fit
 from nearhit_training.shrink import shrink
 
 
@@ -60,11 +61,11 @@ def test_threshold_without_proof_is_measured_and_says_so() -> None:
     confidence = np.linspace(1, 0.5, 1000)
     right = np.arange(1000) % 250 != 120  # a wrong one at places 120, 370, 620, 870
     assert threshold_for(confidence, right, 0.99) is None
-    threshold, is_proven = choose(confidence, right, 0.99) or (0.0, True)
+    threshold, is_proven = choose_threshold(confidence, right, 0.99) or (0.0, True)
     assert not is_proven
     # 999 served have 4 wrong and 1 assumed: half a percent.
     assert threshold == confidence[-1]
-    assert choose(confidence[:40], right[:40], 0.99) is None
+    assert choose_threshold(confidence[:40], right[:40], 0.99) is None
 
 
 def test_threshold_survives_one_wrong_label_at_the_top() -> None:

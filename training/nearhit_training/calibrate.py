@@ -15,13 +15,11 @@ not so many, it is *measured*: the lowest threshold at which the share of wrong 
 assumed than were seen, is small enough. Which of the two it is stands beside it. Half of the near
 misses are minimal edits: real traffic is easier.
 
-Source: Platt 1999 (logistic calibration); Angelopoulos et al., Learn then Test, arXiv 2110.01052,
-section 2.3 (fixed sequence testing).
+Source: Platt 1999 (logistic calibration); `nearhit.evidence.bounds` (thresholds).
 """
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +33,7 @@ from nearhit.encoder.recipe import GRAPH_FILE, TOKENIZER_FILE, VERIFIER_FILE
 from nearhit.encoder.session import embed, open_session
 from nearhit.encoder.tokens import open_tokenizer
 from nearhit.encoder.weights import DEFAULT_BASE
+from nearhit.evidence.bounds import choose_threshold
 from nearhit.guards import GUARDS, first_veto
 from nearhit.verifier.calibration import Calibration
 from nearhit.verifier.runtime import logits
@@ -44,11 +43,8 @@ from nearhit_training.files import write_json
 from nearhit_training.split import read_split
 
 TARGETS: Final = (0.9, 0.95, 0.98, 0.99)
-_DELTA: Final = 0.05  # chance that a threshold does not keep its precision
 _CANDIDATES: Final = 3
 _LOOKED_AT: Final = 0.3  # similarity below which nothing is verified
-_FEWEST: Final = 50  # served answers that say anything at all
-_STARTS: Final = 3  # sequences of tests, so that one wrong label at the top does not end it all
 
 Values = NDArray[np.float64]
 
@@ -105,46 +101,6 @@ def fit(logit: Values, similarity: Values, right: NDArray[np.bool_]) -> tuple[fl
     return float(weights[0]), float(weights[1]), float(weights[2])
 
 
-def threshold_for(
-    confidence: Values, right: NDArray[np.bool_], target: float, delta: float = _DELTA
-) -> float | None:
-    """Return the lowest threshold that keeps a precision with confidence 1 - delta; None if none.
-
-    Args:
-        confidence: of each probe's surest candidate.
-        right: whether that candidate answers the probe.
-        target: share of the served that must be right.
-        delta: chance that the threshold does not keep it.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    ranked, wrong = confidence[order], np.cumsum(~right[order])
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) + 1
-    level = delta / _STARTS
-    # The first count at which no wrong answer at all is evidence enough; then twice that, ...
-    first = math.ceil(math.log(level) / math.log(target))
-    found = None
-    for start in range(_STARTS):
-        for served in ends[ends >= first * 2**start]:
-            if binomial_cdf(int(wrong[served - 1]), int(served), 1 - target) > level:
-                break
-            threshold = float(ranked[served - 1])
-            found = threshold if found is None else min(found, threshold)
-    return found
-
-
-def binomial_cdf(count: int, of: int, share: float) -> float:
-    """Return the chance of at most `count` events in `of` trials."""
-    terms = (
-        math.lgamma(of + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(of - k + 1)
-        + k * math.log(share)
-        + (of - k) * math.log1p(-share)
-        for k in range(count + 1)
-    )
-    return min(1.0, sum(map(math.exp, terms)))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Calibrate and write it into the verifier's config."""
     parser = argparse.ArgumentParser(
@@ -175,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     best = _surest(found["probe"], confidence)
     evidence = {}
     for target in TARGETS:
-        point = choose(confidence[best], found["right"][best], target)
+        point = choose_threshold(confidence[best], found["right"][best], target)
         if point is None:
             print(f"no threshold keeps a precision of {target:g} on {len(best)} probes")
             continue
@@ -212,22 +168,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(path, document)
     print(f"floor {floor}: below that similarity nothing is verified")
     return 0
-
-
-def choose(
-    confidence: Values, right: NDArray[np.bool_], target: float
-) -> tuple[float, bool] | None:
-    """Return a threshold that keeps a precision, and whether it is proven; None if none is."""
-    proven = threshold_for(confidence, right, target)
-    if proven is not None:
-        return proven, True
-    order = np.argsort(-confidence, kind="stable")
-    ranked, wrong = confidence[order], np.cumsum(~right[order])
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    kept = [
-        end for end in ends if end + 1 >= _FEWEST and wrong[end] + 1 <= (1 - target) * (end + 1)
-    ]
-    return (float(ranked[kept[-1]]), False) if kept else None
 
 
 def _surest(probes: NDArray[Any], confidence: Values) -> NDArray[np.int64]:

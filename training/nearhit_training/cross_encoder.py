@@ -50,6 +50,7 @@ class VerifierConfig:
         head_rate: the same of the head.
         most_tokens: pairs with more tokens are left out.
         smoothing: how far labels are from 0 and 1, for labels that are wrong.
+        epochs: how often pairs are drawn; the counts below hold for each.
         outside: most pairs of the permitted sets.
         ordinary: most ordinary negatives.
         noise: most questions paired with themselves under surface noise.
@@ -60,13 +61,14 @@ class VerifierConfig:
     """
 
     rank: int = 0
-    steps: int = 2700
+    steps: int = 6000
     batch: int = 32
     rate: float = 5e-5
     head_rate: float = 2e-3
     most_tokens: int = 64
     smoothing: float = 0.02
-    outside: int = 18_000
+    epochs: int = 2
+    outside: int = 25_000
     ordinary: int = 20_000
     noise: int = 3000
     check_every: int = 400

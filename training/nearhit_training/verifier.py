@@ -53,8 +53,25 @@ def draw_pairs(
         config: its seed and `most_tokens`.
         embed: gives vectors of texts.
     """
-    rng = random.Random(config.seed)  # noqa: S311 - a seeded draw
     held = [text for group in (*split.dev, *split.test) for text in group.texts]
+    pairs = [
+        pair
+        for epoch in range(config.epochs)
+        for pair in _draw_epoch(split, folder, config, embed, held, config.seed + epoch)
+    ]
+    refuse_held_out((text for pair in pairs for text in (pair.a, pair.b)), held)
+    return pairs
+
+
+def _draw_epoch(
+    split: Split,
+    folder: Path | None,
+    config: VerifierConfig,
+    embed: Callable[[Any], Vectors],
+    held: Sequence[str],
+    seed: int,
+) -> list[Pair]:
+    rng = random.Random(seed)  # noqa: S311 - a seeded draw
     others: list[Pair] = []
     if folder is not None:
         others = mixture.outside_pairs(folder, rng)
@@ -65,9 +82,7 @@ def draw_pairs(
         others += mixture.ordinary_negatives(ordinary, split.train, pool, negatives, rng)
         others += mixture.trivial_positives(ordinary["neighbours/questions"], config.noise, rng)
         others = without_held_out(others, held)
-    pairs = mixture.in_order(mixture.authored_pairs(split.train, rng), others, rng)
-    refuse_held_out((text for pair in pairs for text in (pair.a, pair.b)), held)
-    return pairs
+    return mixture.in_order(mixture.authored_pairs(split.train, rng), others, rng)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,13 +5,16 @@ that looks right and is not would be a wrong answer served.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector: TypeAlias = NDArray[np.float32]
 """float32 (dimension,), unit length: the dot product of two is their similarity."""
+
+DIMENSION: Final = 384
+"""Of every vector in the store that the proxy uses: that of the MiniLM family."""
 
 Reason: TypeAlias = Literal["too_long", "unknown_tokens", "empty", "other_language"]
 

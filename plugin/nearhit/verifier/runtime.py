@@ -28,6 +28,7 @@ class OnnxVerifier:
         tokenizer: Path,
         description: Description,
         *,
+        fingerprint: str,
         is_calibrated: bool,
         threads: int,
         max_pending: int,
@@ -38,6 +39,7 @@ class OnnxVerifier:
             graph: the ONNX file.
             tokenizer: the base's tokenizer.json.
             description: what the verifier says of itself.
+            fingerprint: names it.
             is_calibrated: whether its thresholds hold for the encoder beside it.
             threads: threads inside one operator.
             max_pending: requests that may wait; one more is refused.
@@ -48,12 +50,18 @@ class OnnxVerifier:
         self._tokenizer = open_tokenizer(tokenizer)
         self._session = open_session(graph, threads)
         self._description = description
+        self._fingerprint = fingerprint
         self._is_calibrated = is_calibrated
         self._max_pending = max_pending
         self._pending = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="nearhit-verifier")
         self._logits(_WARM_UP[0], [_WARM_UP[1]], [0.5])
         give_back_memory()
+
+    @property
+    def fingerprint(self) -> str:
+        """Names it; equal where the confidences are."""
+        return self._fingerprint
 
     @property
     def floor(self) -> float:

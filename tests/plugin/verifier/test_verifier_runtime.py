@@ -35,6 +35,7 @@ def opened(artefact: Artefact, is_calibrated: bool = True, max_pending: int = 4)
         artefact.path / VERIFIER_FILE,
         artefact.path / TOKENIZER_FILE,
         read_description(artefact.path),
+        fingerprint="f",
         is_calibrated=is_calibrated,
         threads=1,
         max_pending=max_pending,

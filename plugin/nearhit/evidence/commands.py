@@ -1,0 +1,293 @@
+"""The commands about evidence: report, calibrate and export."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import numpy as np
+
+from nearhit import config
+from nearhit.config import Settings
+from nearhit.errors import ConfigError, StoreError
+from nearhit.evidence.bounds import Errors, choose_threshold, fewest_labels
+from nearhit.evidence.journal import FILE, Decision, Journal
+from nearhit.evidence.judge import judge, verdict_request
+from nearhit.evidence.report import Report, as_text, sample_of, summarise
+from nearhit.evidence.watch import CALIBRATION_FILE, errors_of
+
+_CHARS_A_TOKEN: Final = 4  # of English, roughly: for an estimate of what judging costs
+_TIMEOUT_S: Final = 120.0
+_AT_ONCE: Final = 4  # requests to the judge
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the parser's subparsers."""
+    report = commands.add_parser(
+        "report", help="what was served, or would have been in shadow mode, and what was wrong"
+    )
+    _add_common(report)
+    report.add_argument("--json", action="store_true", help="print JSON")
+    report.set_defaults(run=_report)
+    calibrate = commands.add_parser(
+        "calibrate", help="label decisions and find the threshold that keeps target_precision"
+    )
+    _add_common(calibrate)
+    who = calibrate.add_mutually_exclusive_group()
+    who.add_argument("--judge", help="a model group of the proxy that labels what has no label")
+    who.add_argument("--by-hand", action="store_true", help="ask you, in this terminal")
+    calibrate.add_argument("--proxy", default="http://127.0.0.1:4000", help="where it listens")
+    calibrate.add_argument("--limit", type=int, default=1000, help="newest decisions that count")
+    calibrate.add_argument("--yes", action="store_true", help="do not ask before the judge is paid")
+    calibrate.add_argument("--write", action="store_true", help="let the proxy use the threshold")
+    calibrate.add_argument(
+        "--measured", action="store_true", help="write it where labels are too few to prove it too"
+    )
+    calibrate.set_defaults(run=_calibrate)
+    export = commands.add_parser("export", help="write decisions as lines for `nearhit-train mine`")
+    _add_common(export)
+    export.add_argument("--out", type=Path, required=True, help="a JSON lines file; - prints")
+    export.set_defaults(run=_export)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", type=Path, nargs="?", help="the YAML file; without it defaults and environment"
+    )
+    parser.add_argument("--days", type=float, default=30, help="how far back, 30 by default")
+
+
+def _open(options: argparse.Namespace) -> tuple[Settings, Journal, int]:
+    """Return settings, journal, and the time from which on it counts."""
+    section = None
+    if options.config is not None:
+        section = config.read_section(config.read_config(options.config))
+    settings = config.load(section)
+    if not (settings.data_dir / FILE).is_file():
+        raise StoreError(
+            f"data_dir must hold {FILE}, got none in {settings.data_dir}; run the proxy with "
+            f"mode `shadow` or `on` and evidence.decisions above 0"
+        )
+    since = int(time.time() - 86_400 * options.days)
+    return settings, Journal(settings.data_dir, settings.evidence.decisions), since
+
+
+# ---- report --------------------------------------------------------------------------------
+
+
+def _report(options: argparse.Namespace) -> int:
+    settings, journal, since = _open(options)
+    decisions = journal.recent(settings.evidence.decisions, since=since)
+    found: Report = summarise(
+        decisions, journal.tally(since=since), errors_of(settings), time.time()
+    )
+    if options.json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        print(as_text(found))
+    return 0
+
+
+# ---- calibrate -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A threshold for a target, and what it rests on."""
+
+    threshold: float
+    is_proven: bool
+    served: int
+    wrong: int
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    settings, journal, since = _open(options)
+    newest = journal.recent(1, since=since)
+    if not newest:
+        raise StoreError(
+            f"{journal.path} must hold decisions of the last {options.days:g} days, got none; "
+            f"let traffic through the proxy first"
+        )
+    decider = newest[0].decider
+    decisions = sample_of(journal.recent(options.limit, since=since, decider=decider))
+    missing = [one for one in decisions if not one.label]
+    if missing and options.judge:
+        _judge_all(options, journal, missing)
+    elif missing and options.by_hand:
+        _ask_person(journal, missing)
+    labelled = [one for one in (journal.get(d.id) for d in decisions) if one and one.label]
+    if len(labelled) < len(decisions):
+        print(
+            f"{len(decisions) - len(labelled)} of {len(decisions)} decisions have no label; "
+            f"--judge MODEL or --by-hand gives them one",
+            file=sys.stderr,
+        )
+    found = _threshold(labelled, settings.target_precision, errors_of(settings))
+    target = settings.target_precision
+    if found is None:
+        print(
+            f"no threshold keeps a precision of {target:g} on {len(labelled)} labels; at least "
+            f"{fewest_labels(target)} served without a wrong one prove it"
+        )
+        return 1
+    print(
+        f"precision {target:g}: confidence {found.threshold:.4f} "
+        f"({'proven' if found.is_proven else 'measured, not proven'}); {found.served} of "
+        f"{len(labelled)} labelled decisions would be served, {found.wrong} of them wrong"
+    )
+    if not options.write:
+        return 0
+    if not (found.is_proven or options.measured):
+        print("not written: it is not proven; --measured writes it all the same")
+        return 1
+    _write(settings, decider, target, found, len(labelled))
+    return 0
+
+
+def _threshold(labelled: Sequence[Decision], target: float, errors: Errors) -> _Found | None:
+    """Find the lowest threshold; a judge who errs must call fewer wrong than really are."""
+    if not labelled:
+        return None
+    confidence = np.array([one.confidence for one in labelled])
+    right = np.array([one.label == "right" for one in labelled])
+    point = choose_threshold(confidence, right, 1 - errors.said(1 - target))
+    if point is None:
+        return None
+    served = confidence >= point[0]
+    return _Found(point[0], point[1], int(served.sum()), int((served & ~right).sum()))
+
+
+def _write(settings: Settings, decider: str, target: float, found: _Found, labels: int) -> None:
+    path = settings.data_dir / CALIBRATION_FILE
+    document = {
+        "decider": decider,
+        "made_at": int(time.time()),
+        "labels": labels,
+        "thresholds": {
+            f"{target:g}": {
+                "threshold": found.threshold,
+                "is_proven": found.is_proven,
+                "served": found.served,
+                "wrong": found.wrong,
+            }
+        },
+    }
+    with tempfile.NamedTemporaryFile(
+        "w", dir=settings.data_dir, suffix=".unfinished", delete=False, encoding="utf-8"
+    ) as draft:
+        json.dump(document, draft, indent=2)
+    Path(draft.name).replace(path)
+    print(f"written to {path}; a running proxy takes it up within seconds")
+
+
+def _judge_all(options: argparse.Namespace, journal: Journal, missing: Sequence[Decision]) -> None:
+    """Label what has no label; each label is kept at once, so a run that is cut goes on."""
+    characters = sum(
+        len(message["content"])
+        for one in missing
+        for message in verdict_request(options.judge, one)["messages"]
+    )
+    print(
+        f"{len(missing)} decisions to be judged by {options.judge}: about "
+        f"{characters // _CHARS_A_TOKEN:,} tokens in, {2 * len(missing):,} out"
+    )
+    if not options.yes and input("go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        return
+    key = os.environ.get("NEARHIT_PROXY_KEY", "")
+    if not key:
+        raise ConfigError(
+            "NEARHIT_PROXY_KEY must be a key of the proxy, got nothing; export one that may use "
+            "the judge's model"
+        )
+    asyncio.run(_judge_missing(options, key, journal, missing))
+
+
+async def _judge_missing(
+    options: argparse.Namespace, key: str, journal: Journal, missing: Sequence[Decision]
+) -> None:
+    from tqdm import tqdm
+
+    headers = {"authorization": f"Bearer {key}", "x-nearhit": "off"}
+    places = asyncio.Semaphore(_AT_ONCE)
+    async with httpx.AsyncClient(
+        base_url=options.proxy, headers=headers, timeout=_TIMEOUT_S, trust_env=False
+    ) as client:
+
+        async def ask(request: Mapping[str, Any]) -> str | None:
+            response = await client.post("/v1/chat/completions", json=dict(request))
+            response.raise_for_status()
+            return str(response.json()["choices"][0]["message"]["content"])
+
+        async def label(one: Decision) -> None:
+            async with places:
+                verdict = await judge(ask, options.judge, one)
+            if verdict is not None:
+                await asyncio.to_thread(journal.label, one.id, verdict, "judge")
+            bar.update()
+
+        with tqdm(total=len(missing), unit="decision", desc="judge", file=sys.stderr) as bar:
+            try:
+                await asyncio.gather(*map(label, missing))
+            except httpx.HTTPError as error:
+                raise StoreError(
+                    f"--proxy must answer as {options.judge}, got {type(error).__name__} from "
+                    f"{options.proxy}; labels given so far are kept, run it again"
+                ) from error
+
+
+def _ask_person(journal: Journal, missing: Sequence[Decision]) -> None:
+    """Show pairs until the person has had enough; in random order, so that any part is a sample."""
+    print("r: the stored answer serves the new question; w: it does not; s: skip; q: enough")
+    for one in sorted(missing, key=lambda one: one.id):
+        print(f"\nnew      {one.question}\nstored   {one.stored_question}")
+        print(f"answer   {one.stored_answer[:600]}")
+        if one.fresh_answer:
+            print(f"model's  {one.fresh_answer[:600]}")
+        said = input(f"confidence {one.confidence:.4f}  [r/w/s/q] ").strip().lower()
+        if said == "q":
+            return
+        if said in ("r", "w"):
+            journal.label(one.id, "right" if said == "r" else "wrong", "person")
+
+
+# ---- export --------------------------------------------------------------------------------
+
+
+def _export(options: argparse.Namespace) -> int:
+    settings, journal, since = _open(options)
+    lines = [
+        json.dumps(
+            {
+                "question": one.question,
+                "stored_question": one.stored_question,
+                "similarity": one.similarity,
+                "confidence": one.confidence,
+                "label": one.label or None,
+                "kind": one.kind,
+            },
+            ensure_ascii=False,
+        )
+        for one in journal.recent(settings.evidence.decisions, since=since)
+    ]
+    text = "".join(line + "\n" for line in lines)
+    if str(options.out) == "-":
+        sys.stdout.write(text)
+    else:
+        try:
+            options.out.write_text(text, "utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"--out must be a file that can be written, got {options.out} "
+                f"({type(error).__name__}); choose another"
+            ) from None
+        print(f"{len(lines)} decisions in {options.out}")
+    return 0

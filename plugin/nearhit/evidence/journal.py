@@ -1,0 +1,299 @@
+"""The decisions of the cache with what was said of them: one SQLite file, shared by all workers.
+
+DATA_DIR/evidence.sqlite3
+
+    decisions   a question, the stored one that was nearest to serving it, both answers, labels
+    quarantine  questions that an entry must not serve, nor any nearer to them than to its own
+    tally       requests and tokens by day, model and outcome
+
+The file holds questions and answers, as the store does; it can be read by its owner alone.
+All methods block, up to `_BUSY_S` where another worker writes: call them in a thread.
+"""
+
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from nearhit.errors import ConfigError, StoreError
+from nearhit.store.base import Vector
+
+FILE: Final = "evidence.sqlite3"
+SCHEMA: Final = 1
+MAX_TEXT: Final = 8_000  # characters of an answer that are kept: enough to judge it by
+_BUSY_S: Final = 5.0
+_KEEP_DAYS: Final = 400  # of the tally
+
+Kind = Literal["served", "shadow", "near", "complaint"]
+Label = Literal["right", "wrong"]
+By = Literal["judge", "person"]
+
+_TABLES: Final = """
+CREATE TABLE decisions (
+  id TEXT PRIMARY KEY, at INTEGER, kind TEXT, tenant TEXT, decider TEXT, entry TEXT,
+  question TEXT, stored_question TEXT, similarity REAL, confidence REAL, veto TEXT,
+  stored_answer TEXT, fresh_answer TEXT, vector BLOB, sampled INTEGER,
+  judge TEXT, person TEXT
+) STRICT;
+CREATE INDEX decisions_at ON decisions (at);
+CREATE TABLE quarantine (
+  decision TEXT PRIMARY KEY, at INTEGER, entry TEXT, decider TEXT, vector BLOB
+) STRICT;
+CREATE TABLE tally (
+  day INTEGER, model TEXT, outcome TEXT, requests INTEGER, prompt_tokens INTEGER,
+  completion_tokens INTEGER, PRIMARY KEY (day, model, outcome)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision about a stored answer in other words.
+
+    Attributes:
+        id: names it, 32 hex digits that cannot be guessed.
+        at: Unix seconds.
+        kind: ``served``; ``shadow``: would have been; ``near``: a miss that came near;
+            ``complaint``: a client says that it would be served, and wrong. Not one of a sample.
+        tenant: keyed digest of who asked.
+        decider: the encoder and verifier that similarity and confidence are of.
+        entry: id of the stored entry.
+        question: what was asked.
+        stored_question: the entry's.
+        similarity: cosine between the two.
+        confidence: probability that the stored answer serves the question.
+        veto: the guard that forbade it, or "".
+        stored_answer: the entry's, cut at `MAX_TEXT`.
+        fresh_answer: the model's own to the question, or "".
+        vector: of the question, float16 bytes.
+        sampled: whether it was drawn for verification, whatever came of that.
+        judge: what the judge says of it, or "".
+        person: what a person says of it, or "".
+    """
+
+    at: int
+    kind: Kind
+    tenant: str
+    decider: str
+    entry: str
+    question: str
+    stored_question: str
+    similarity: float
+    confidence: float
+    veto: str
+    stored_answer: str
+    fresh_answer: str
+    vector: bytes
+    sampled: bool = False
+    judge: str = ""
+    person: str = ""
+    id: str = ""
+
+    @property
+    def label(self) -> str:
+        """What counts: a person's word before a judge's; "" where there is neither."""
+        return self.person or self.judge
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quarantined:
+    """A question that an entry must not serve."""
+
+    entry: str
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Requests of one day, model and outcome, with the tokens that their answers have."""
+
+    day: int
+    model: str
+    outcome: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+_COLUMNS: Final = tuple(field.name for field in fields(Decision))
+_INSERT: Final = (
+    f"INSERT OR REPLACE INTO decisions ({','.join(_COLUMNS)}) "  # noqa: S608 - our own names
+    f"VALUES ({','.join('?' * len(_COLUMNS))})"
+)
+_SELECT: Final = f"SELECT {','.join(_COLUMNS)} FROM decisions "  # noqa: S608 - our own names
+_SAY: Final = {
+    "judge": "UPDATE decisions SET judge = ? WHERE id = ?",
+    "person": "UPDATE decisions SET person = ? WHERE id = ?",
+}
+
+
+class Journal:
+    """The file. Safe to use from several threads and processes."""
+
+    def __init__(self, data_dir: Path, max_decisions: int = 10_000) -> None:
+        """Open it, make it if need be.
+
+        Args:
+            data_dir: the folder of the installation.
+            max_decisions: the oldest beyond that are dropped.
+
+        Raises:
+            StoreError: it cannot be opened, or another version of nearhit wrote it.
+        """
+        self.path = data_dir / FILE
+        self._max = max_decisions
+        self._lock = threading.Lock()
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = sqlite3.connect(
+                self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._prepare()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"{self.path} must be a SQLite file that can be written, got "
+                f"{type(error).__name__}; check the folder's rights, or move the file away"
+            ) from error
+
+    def _prepare(self) -> None:
+        with self._writing() as db:
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found == 0:
+                for statement in _TABLES.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version={SCHEMA}")
+            elif found != SCHEMA:
+                raise StoreError(
+                    f"{self.path} must be of schema {SCHEMA}, got {found}; move the file away, or "
+                    f"run the version of nearhit that wrote it"
+                )
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def add(self, decision: Decision) -> None:
+        """Write a decision down; the same id replaces it."""
+        with self._writing() as db:
+            db.execute(_INSERT, tuple(asdict(decision).values()))
+            # In steps of a hundredth, so that not every row costs a count.
+            if int(decision.id[:2] or "0", 16) < 3:
+                db.execute(
+                    "DELETE FROM decisions WHERE rowid IN (SELECT rowid FROM decisions "
+                    "ORDER BY at DESC LIMIT -1 OFFSET ?)",
+                    (self._max,),
+                )
+
+    def get(self, decision_id: str) -> Decision | None:
+        """Return one decision."""
+        return next(iter(self._select("WHERE id = ?", decision_id)), None)
+
+    def recent(self, limit: int, *, since: int = 0, decider: str | None = None) -> list[Decision]:
+        """Return the newest decisions, newest first; of one decider where it is named."""
+        which, values = "WHERE at >= ?", [since]
+        if decider is not None:
+            return self._select(
+                f"{which} AND decider = ? ORDER BY at DESC, rowid DESC LIMIT ?",
+                *values,
+                decider,
+                limit,
+            )
+        return self._select(f"{which} ORDER BY at DESC, rowid DESC LIMIT ?", *values, limit)
+
+    def label(self, decision_id: str, label: Label, by: By) -> Decision | None:
+        """Note what a judge or a person says; ``wrong`` quarantines, ``right`` lifts it.
+
+        A person's word stands whatever a judge says later. None: there is no such decision.
+        """
+        if label not in ("right", "wrong") or by not in _SAY:
+            raise ConfigError(f"label must be right or wrong, got {label!r} by {by!r}; correct it")
+        with self._writing() as db:
+            db.execute(_SAY[by], (label, decision_id))
+            found = next(iter(self._rows(db, "WHERE id = ?", decision_id)), None)
+            if found is not None:
+                db.execute("DELETE FROM quarantine WHERE decision = ?", (decision_id,))
+                if found.label == "wrong":
+                    db.execute(
+                        "INSERT INTO quarantine VALUES (?,?,?,?,?)",
+                        (found.id, int(time.time()), found.entry, found.decider, found.vector),
+                    )
+        return found
+
+    def quarantined(self, decider: str) -> list[Quarantined]:
+        """Return what must not be served, by vectors of one decider."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT entry, vector FROM quarantine WHERE decider = ?", (decider,)
+            ).fetchall()
+        return [
+            Quarantined(entry, np.frombuffer(vector, np.float16).astype(np.float32))
+            for entry, vector in rows
+            if vector
+        ]
+
+    def count(self, counted: Mapping[tuple[str, str], tuple[int, int, int]], now: float) -> None:
+        """Add requests, prompt and completion tokens to the day's tally, by (model, outcome)."""
+        day = int(now // 86_400)
+        with self._writing() as db:
+            db.executemany(
+                "INSERT INTO tally VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "
+                "requests = requests + excluded.requests, "
+                "prompt_tokens = prompt_tokens + excluded.prompt_tokens, "
+                "completion_tokens = completion_tokens + excluded.completion_tokens",
+                [(day, model, outcome, *n) for (model, outcome), n in counted.items()],
+            )
+            db.execute("DELETE FROM tally WHERE day < ?", (day - _KEEP_DAYS,))
+
+    def tally(self, *, since: int = 0) -> list[Tally]:
+        """Return the tally of the days from `since`, Unix seconds, on."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT * FROM tally WHERE day >= ? ORDER BY day, model, outcome",
+                (since // 86_400,),
+            ).fetchall()
+        return [Tally(*row) for row in rows]
+
+    def changes(self) -> tuple[int, int]:
+        """Return a value that differs after a change by anyone: what was read may be stale."""
+        with self._lock:
+            version = self._db.execute("PRAGMA data_version").fetchone()[0]
+            return int(version), self._db.total_changes
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._db.close()
+
+    def _select(self, which: str, *values: Any) -> list[Decision]:
+        with self._lock:
+            return self._rows(self._db, which, *values)
+
+    @staticmethod
+    def _rows(db: sqlite3.Connection, which: str, *values: Any) -> list[Decision]:
+        rows = db.execute(_SELECT + which, values).fetchall()
+        return [
+            Decision(**{**dict(zip(_COLUMNS, row, strict=True)), "sampled": bool(row[13])})
+            for row in rows
+        ]
+
+
+def new_id() -> str:
+    """Return an id that cannot be guessed."""
+    return uuid.uuid4().hex

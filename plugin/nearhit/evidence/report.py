@@ -1,0 +1,148 @@
+"""What the journal says of some days: hits, savings, and what was wrong. Pure.
+
+At each threshold: the decisions that would be served, how many of them were labelled wrong, and the
+interval of the wrong share. A complaint counts among the worst, not for a share: nobody complains
+of right answers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from nearhit.evidence.bounds import Errors, Share, wrong_share
+from nearhit.evidence.journal import Decision, Tally
+
+_THRESHOLDS: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+_WORST: Final = 10
+_WIDTH: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a threshold would serve in other words."""
+
+    threshold: float
+    served: int
+    labelled: int
+    wrong: int
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole of it.
+
+    Attributes:
+        requests: by outcome: ``hit_exact``, ``hit_semantic``, ``shadow_semantic``, ``miss``, ...
+        tokens: prompt and completion tokens of the answers that were, or in shadow mode would have
+            been, served, by model.
+        money: what they would have cost, US dollars, by model; None: LiteLLM knows no price.
+        rows: by threshold.
+        worst: decisions labelled wrong, surest first.
+    """
+
+    requests: dict[str, int]
+    tokens: dict[str, tuple[int, int]]
+    money: dict[str, float | None]
+    rows: tuple[Row, ...]
+    worst: tuple[Decision, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON, without vectors."""
+        return {
+            "requests": self.requests,
+            "tokens": self.tokens,
+            "money": self.money,
+            "thresholds": [asdict(row) for row in self.rows],
+            "worst": [
+                {name: value for name, value in asdict(one).items() if name != "vector"}
+                for one in self.worst
+            ],
+        }
+
+
+def summarise(
+    decisions: Sequence[Decision], tally: Sequence[Tally], errors: Errors, now: float
+) -> Report:
+    """Sum up.
+
+    Args:
+        decisions: of the days, any order.
+        tally: of the same days.
+        errors: of the judge.
+        now: Unix seconds.
+    """
+    requests: dict[str, int] = {}
+    tokens: dict[str, tuple[int, int]] = {}
+    for one in tally:
+        requests[one.outcome] = requests.get(one.outcome, 0) + one.requests
+        if one.prompt_tokens or one.completion_tokens:
+            before = tokens.get(one.model, (0, 0))
+            tokens[one.model] = (
+                before[0] + one.prompt_tokens,
+                before[1] + one.completion_tokens,
+            )
+    wrong = sorted(
+        (one for one in decisions if one.label == "wrong"), key=lambda one: -one.confidence
+    )
+    return Report(
+        requests,
+        tokens,
+        {model: _cost(model, *counted) for model, counted in tokens.items()},
+        tuple(_row(threshold, sample_of(decisions), errors) for threshold in _THRESHOLDS),
+        tuple(wrong[:_WORST]),
+    )
+
+
+def sample_of(decisions: Sequence[Decision]) -> list[Decision]:
+    """Return those that a threshold decides, and that were written down whoever was content."""
+    return [one for one in decisions if not one.veto and one.kind != "complaint"]
+
+
+def as_text(report: Report) -> str:
+    """Lay it out for a terminal."""
+    asked = sum(report.requests.values())
+    lines = [f"{asked} requests that the cache looked at"]
+    lines += [
+        f"  {name:<18} {count:>8}  {100 * count / asked:5.1f} %"
+        for name, count in sorted(report.requests.items())
+    ]
+    for model, (prompt, completed) in report.tokens.items():
+        cost = report.money[model]
+        price = "price unknown" if cost is None else f"${cost:.4f}"
+        lines.append(f"answers of {model}: {prompt:,} + {completed:,} tokens, {price}")
+    lines += ["", "in other words, at confidence  served  labelled  wrong  wrong share (95 %)"]
+    for row in report.rows:
+        value, low, high = (100 * x for x in (row.share.value, row.share.low, row.share.high))
+        share = f"{value:.1f} % ({low:.1f} to {high:.1f})" if row.labelled else "-"
+        lines.append(
+            f"{row.threshold:>29.3f} {row.served:>7} {row.labelled:>9} {row.wrong:>6}  {share}"
+        )
+    for one in report.worst:
+        lines += [
+            "",
+            f"wrong at {one.confidence:.4f} ({one.kind})",
+            f"  new     {one.question[:_WIDTH]}",
+            f"  stored  {one.stored_question[:_WIDTH]}",
+            f"  answer  {' '.join(one.stored_answer.split())[:_WIDTH]}",
+        ]
+        if one.fresh_answer:
+            lines.append(f"  model's {' '.join(one.fresh_answer.split())[:_WIDTH]}")
+    return "\n".join(lines)
+
+
+def _row(threshold: float, decisions: Sequence[Decision], errors: Errors) -> Row:
+    served = [one for one in decisions if one.confidence >= threshold]
+    labels = [one.label == "wrong" for one in served if one.label]
+    return Row(threshold, len(served), len(labels), sum(labels), wrong_share(labels, errors=errors))
+
+
+def _cost(model: str, prompt: int, completed: int) -> float | None:
+    """Ask LiteLLM's cost map; None where it is not there or does not know the model."""
+    try:
+        from litellm import cost_per_token
+
+        paid = cost_per_token(model=model, prompt_tokens=prompt, completion_tokens=completed)
+    except Exception:  # noqa: BLE001 - it raises what it likes for a model it does not know
+        return None
+    return float(sum(paid))

@@ -1,0 +1,211 @@
+"""What the evidence means for the next question.
+
+Quarantine: an entry that served a question wrongly does not serve it again, nor any question that
+is nearer to that one than to the entry's own.
+
+Tightening: where a random sample of served answers proves that more are wrong than
+`target_precision` allows, the threshold rises to where the sample no longer says so; where there is
+no such place, nothing is served by meaning. Old labels fade, so that after a while some are served,
+and sampled, again.
+
+The operator's own calibration (`nearhit calibrate`) takes the place of the shipped thresholds.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearhit.config import Settings
+from nearhit.decision import QUARANTINE, Candidate, Hit, Miss, decide
+from nearhit.evidence.bounds import Errors, Share, wrong_share
+from nearhit.evidence.journal import Decision, Journal
+from nearhit.metrics import LIVE_WRONG_SHARE, QUARANTINED, TIGHTENED
+from nearhit.store.base import Vector
+
+_log = logging.getLogger("nearhit")
+
+CALIBRATION_FILE: Final = "calibration.json"
+HALF_LIFE_S: Final = 7 * 86_400  # of a label: traffic drifts
+NEVER: Final = 2.0  # no confidence is that high
+_LABELS: Final = 2_000  # newest ones that are looked at
+_NONE: Final = Share(0.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What is believed until the next look.
+
+    Attributes:
+        quarantine: vectors of questions, float32 (n, d), by the entry that must not serve them.
+        calibrated: the operator's own threshold for `target_precision`, if there is one.
+        tightened: threshold that the live sample asks for; 0: it asks for none.
+        live: share of wrong answers among the served, by the live sample.
+    """
+
+    quarantine: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    calibrated: float | None = None
+    tightened: float = 0.0
+    live: Share = _NONE
+
+
+class Watch:
+    """Reads the journal now and then; answers at once from what it read last."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._clock = clock
+        self.belief = Belief()
+
+    def decide(self, candidates: Sequence[Candidate], shipped: float) -> Hit | Miss:
+        """Choose among candidates by the threshold in force; ``tightened``: it alone forbade it.
+
+        Args:
+            candidates: as for `decision.decide`.
+            shipped: the threshold that settings and artefact ask for.
+        """
+        base = self._untightened(shipped)
+        outcome = decide(candidates, base)
+        if isinstance(outcome, Hit) and outcome.confidence < self.belief.tightened:
+            return Miss("tightened", outcome.similarity, outcome.confidence)
+        return outcome
+
+    def _untightened(self, shipped: float) -> float:
+        is_explicit = (
+            self._settings.confidence_threshold is not None
+            or self._settings.similarity_threshold is not None
+        )
+        calibrated = self.belief.calibrated
+        return shipped if is_explicit or calibrated is None else calibrated
+
+    def forbid(self, candidates: Sequence[Candidate], asked: Vector) -> tuple[Candidate, ...]:
+        """Put a veto on what is quarantined for this question.
+
+        Args:
+            candidates: of one question.
+            asked: its vector.
+        """
+        if not self.belief.quarantine:
+            return tuple(candidates)
+        return tuple(
+            replace(one, veto=QUARANTINE) if self._is_quarantined(one, asked) else one
+            for one in candidates
+        )
+
+    def _is_quarantined(self, candidate: Candidate, asked: Vector) -> bool:
+        near = self.belief.quarantine.get(str(candidate.entry.id))
+        if near is None:
+            return False
+        # Stored in half precision: the very question may come out a little below 1.
+        return bool((near @ asked).max() >= min(candidate.similarity, 0.999))
+
+    def look(self, journal: Journal, decider: str, shipped: float) -> None:
+        """Read the journal and the calibration. Blocks: call it in a thread.
+
+        Args:
+            journal: the decisions.
+            decider: encoder and verifier in force; what others decided says nothing here.
+            shipped: as in `decide`.
+        """
+        grouped: dict[str, list[Vector]] = {}
+        for one in journal.quarantined(decider):
+            grouped.setdefault(one.entry, []).append(one.vector)
+        quarantine = {entry: np.stack(vectors) for entry, vectors in grouped.items()}
+        calibrated = read_calibration(
+            self._settings.data_dir, decider, self._settings.target_precision
+        )
+        self.belief = replace(self.belief, quarantine=quarantine, calibrated=calibrated)
+        QUARANTINED.set(sum(map(len, grouped.values())))
+        sample = [
+            one
+            for one in journal.recent(_LABELS, decider=decider)
+            if one.sampled and one.label and not one.veto and one.kind in ("served", "shadow")
+        ]
+        self._tighten(sample, self._untightened(shipped))
+
+    def _tighten(self, sample: Sequence[Decision], base: float) -> None:
+        threshold, live = tightened(
+            sample, base, self._settings.target_precision, errors_of(self._settings), self._clock()
+        )
+        if threshold != self.belief.tightened:
+            if threshold:
+                _log.warning(
+                    "of %.0f verified hits %.1f %% were wrong, more than target_precision %g "
+                    "allows; another wording now hits from confidence %.4f",
+                    live.labels,
+                    100 * live.value,
+                    self._settings.target_precision,
+                    threshold,
+                )
+            else:
+                _log.warning("verified hits no longer ask for a higher threshold than set")
+        self.belief = replace(self.belief, tightened=threshold, live=live)
+        TIGHTENED.set(threshold)
+        if live.labels:
+            for name in ("value", "low", "high"):
+                LIVE_WRONG_SHARE.labels(name).set(getattr(live, name))
+
+
+def tightened(
+    sample: Sequence[Decision], base: float, target: float, errors: Errors, now: float
+) -> tuple[float, Share]:
+    """Return the threshold that a live sample asks for, and the wrong share at the one in force.
+
+    Args:
+        sample: verified decisions, drawn at random among what was served, or would have been.
+        base: the threshold in force without them.
+        target: share of the served that must be right.
+        errors: of the judge.
+        now: Unix seconds, from which labels have their age.
+
+    Returns:
+        0 where the sample does not prove that the target is missed; `NEVER` where it does and no
+        higher threshold is any better; the share at `base`.
+    """
+    ranked = sorted(
+        (one for one in sample if one.confidence >= base), key=lambda one: one.confidence
+    )
+
+    def share_of(some: Sequence[Decision]) -> Share:
+        return wrong_share(
+            [one.label == "wrong" for one in some],
+            [0.5 ** (max(0.0, now - one.at) / HALF_LIFE_S) for one in some],
+            errors,
+        )
+
+    live = share_of(ranked)
+    if live.low <= 1 - target:
+        return 0.0, live
+    for start in range(1, len(ranked)):
+        if ranked[start].confidence > ranked[start - 1].confidence:
+            rest = share_of(ranked[start:])
+            if rest.value <= 1 - target:
+                return ranked[start].confidence, live
+    return NEVER, live
+
+
+def errors_of(settings: Settings) -> Errors:
+    """Return how often the judge is said to err."""
+    return Errors(settings.evidence.wrong_called_right, settings.evidence.right_called_wrong)
+
+
+def read_calibration(data_dir: Path, decider: str, target: float) -> float | None:
+    """Return the operator's own threshold for a target; None: none for this decider."""
+    path = data_dir / CALIBRATION_FILE
+    try:
+        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if document["decider"] != decider:
+            return None
+        found = document["thresholds"].get(f"{target:g}")
+        return None if found is None else float(found["threshold"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        _log.warning("%s cannot be read; the shipped thresholds hold", path)
+        return None

@@ -1,0 +1,263 @@
+"""Writing decisions down and verifying a sample of them, over the real cache and journal."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import NOW, Clock, FakeEncoder, FakeVerifier, InProcessStore
+from nearhit.cache import Cache, Lookup
+from nearhit.config import Settings
+from nearhit.decision import Hit, Miss
+from nearhit.errors import StoreError
+from nearhit.evidence.journal import FILE, Decision, Journal
+from nearhit.evidence.witness import Witness
+from nearhit.metrics import FAULTS, VERIFIED
+from nearhit.request import Policy, Question, read
+
+SECRET = b"a secret of this installation"
+STORED = (
+    '{"choices":[{"message":{"content":"Use git reset."},"finish_reason":"stop"}],'
+    '"usage":{"prompt_tokens":11,"completion_tokens":7}}'
+)
+FRESH = STORED.replace("reset", "revert")
+POLICY = Policy(max_turns=4, max_temperature=1.0, freshness=None)
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "revert commit"}]}
+
+
+def ask(text: str) -> Question:
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+    question = read(body, ("key", "alice"), POLICY, SECRET)
+    assert isinstance(question, Question)
+    return question
+
+
+class Models:
+    """The proxy's models: one that answers, one that judges."""
+
+    def __init__(self) -> None:
+        self.verdict: str | None = "RIGHT"
+        self.answer: str | None = "Use git revert."
+        self.error: Exception | None = None
+        self.asked: list[Mapping[str, Any]] = []
+
+    async def __call__(self, request: Mapping[str, Any]) -> str | None:
+        self.asked.append(request)
+        if self.error is not None:
+            raise self.error
+        return self.verdict if request["model"] == "the-judge" else self.answer
+
+
+class Stand:
+    """Cache, witness and models together, as a worker has them."""
+
+    def __init__(self, folder: Path, clock: Clock, **settings: Any) -> None:
+        values = {
+            "similarity_threshold": None,
+            "confidence_threshold": 0.9,
+            "coalesce_wait_s": 0,
+            "deadline_ms": 5000,
+            "verify_sample": 1.0,
+            "evidence": {"judge": "the-judge"},
+            **settings,
+        }
+        self.settings = Settings(data_dir=folder, **values)
+        self.store = InProcessStore(folder / "store")
+        self.models = Models()
+        self.verifier = FakeVerifier({"undo commit": 0.95})
+        encoder = FakeEncoder({"undo commit": 0, "revert commit": 10, "drop commit": 12})
+        self.cache = Cache(self.settings, SECRET, self.store, encoder, self.verifier, clock)
+        self.witness = Witness(self.settings, self.cache, self.models, clock)
+
+    async def opened(self) -> None:
+        """Open the journal, and store the answer to one question."""
+        await self.witness.look()
+        await self.hit_after_learning()
+
+    async def hit_after_learning(self) -> Lookup:
+        lookup = await self.cache.answer(ask("undo commit"))
+        self.cache.keep(lookup, STORED)
+        await self.cache.settle()
+        return await self.hit()
+
+    async def hit(self) -> Lookup:
+        lookup = await self.cache.answer(ask("revert commit"))
+        assert isinstance(lookup.outcome, Hit), lookup.outcome
+        return lookup
+
+    async def decisions(self) -> list[Decision]:
+        """Close the witness; read what it wrote."""
+        await self.witness.close()
+        journal = Journal(self.settings.data_dir)
+        found = journal.recent(100)
+        journal.close()
+        return found
+
+
+@pytest.fixture
+async def stand(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
+    made = Stand(tmp_path, Clock(NOW), **getattr(request, "param", {}))
+    await made.opened()
+    yield made
+    await made.witness.close()
+    await made.cache.settle()
+    await made.store.close()
+
+
+async def reason(stand: Stand, text: str) -> str:
+    """What becomes of a question: why it misses, or that it hits."""
+    outcome = (await stand.cache.answer(ask(text))).outcome
+    return outcome.reason if isinstance(outcome, Miss) else "hit"
+
+
+def given(**settings: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("stand", [settings], indirect=True)
+
+
+async def test_hit_is_written_down_answered_by_the_model_and_judged(stand: Stand) -> None:
+    name = stand.witness.served(await stand.hit(), "alice", REQUEST)
+    (found,) = await stand.decisions()
+    assert (found.id, found.kind, found.tenant) == (name, "served", "alice")
+    assert (found.question, found.stored_question) == ("revert commit", "undo commit")
+    assert (found.stored_answer, found.fresh_answer) == ("Use git reset.", "Use git revert.")
+    assert (found.sampled, found.judge, found.confidence) == (True, "right", 0.95)
+    asked, judged = stand.models.asked
+    assert asked == REQUEST
+    shown = judged["messages"][1]["content"]
+    assert all(text in shown for text in ("revert commit", "undo commit", "Use git reset."))
+
+
+async def test_answer_that_is_judged_wrong_is_not_served_to_that_question_again(
+    stand: Stand,
+) -> None:
+    stand.models.verdict = "wrong."
+    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    await stand.witness.close()
+    assert await reason(stand, "revert commit") == "quarantine"
+
+
+@given(verify_sample=0.0)
+async def test_without_a_sample_a_hit_is_written_down_and_nobody_is_asked(stand: Stand) -> None:
+    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    (found,) = await stand.decisions()
+    assert (found.sampled, found.label) == (False, "")
+    assert stand.models.asked == []
+
+
+@given(evidence={"judge": "the-judge", "verify_per_hour": 3})
+async def test_budget_bounds_what_is_verified_in_an_hour(stand: Stand) -> None:
+    over = VERIFIED.labels("over_budget")._value.get()
+    for _ in range(8):
+        stand.witness.served(await stand.hit(), "alice", REQUEST)
+        await asyncio.sleep(0.1)  # one at a time: no more than two are verified at once
+    assert sum(one.sampled for one in await stand.decisions()) == 3
+    assert VERIFIED.labels("over_budget")._value.get() == over + 5
+
+
+@pytest.mark.parametrize("verdict", ["maybe", "", None, "RIGHT or WRONG", "right, I think"])
+async def test_reply_that_is_no_verdict_labels_nothing(stand: Stand, verdict: str | None) -> None:
+    stand.models.verdict = verdict
+    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    (found,) = await stand.decisions()
+    assert (found.sampled, found.label) == (True, "")
+
+
+async def test_model_that_fails_costs_the_verification_and_nothing_else(stand: Stand) -> None:
+    failed = FAULTS.labels("evidence", "failed")._value.get()
+    stand.models.error = ConnectionError("down")
+    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    (found,) = await stand.decisions()
+    assert (found.sampled, found.label) == (False, "")
+    assert FAULTS.labels("evidence", "failed")._value.get() == failed + 1
+
+
+@given(evidence={"judge": None})
+async def test_without_a_judge_both_answers_are_kept_for_a_person(stand: Stand) -> None:
+    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    (found,) = await stand.decisions()
+    assert (found.fresh_answer, found.label) == ("Use git revert.", "")
+
+
+@given(mode="shadow")
+async def test_would_be_hit_is_compared_with_the_answer_that_the_model_gave_anyway(
+    stand: Stand,
+) -> None:
+    stand.witness.answered(await stand.hit(), "shadow", "alice", FRESH)
+    (found,) = await stand.decisions()
+    assert (found.kind, found.fresh_answer, found.judge) == ("shadow", "Use git revert.", "right")
+    assert len(stand.models.asked) == 1
+
+
+@pytest.mark.parametrize(("confidence", "kept"), [(0.7, True), (0.3, False)])
+async def test_miss_is_written_down_where_it_came_near(
+    stand: Stand, confidence: float, kept: bool
+) -> None:
+    stand.verifier.told["undo commit"] = confidence
+    lookup = await stand.cache.answer(ask("revert commit"))
+    assert isinstance(lookup.outcome, Miss)
+    stand.witness.answered(lookup, "near", "alice", FRESH)
+    found = await stand.decisions()
+    assert [one.kind for one in found] == (["near"] if kept else [])
+    assert stand.models.asked == []
+
+
+async def test_complaint_quarantines_and_is_no_sample(stand: Stand) -> None:
+    stand.witness.blamed(await stand.hit(), "alice")
+    (found,) = await stand.decisions()
+    assert (found.kind, found.person, found.sampled) == ("complaint", "wrong", False)
+    assert await reason(stand, "drop commit") == "quarantine"
+
+
+async def test_exact_repeat_is_no_decision(stand: Stand) -> None:
+    lookup = await stand.cache.answer(ask("undo commit"))
+    assert stand.witness.served(lookup, "alice", REQUEST) is None
+    assert await stand.decisions() == []
+
+
+async def test_another_worker_learns_what_this_one_found(stand: Stand, tmp_path: Path) -> None:
+    other = Journal(tmp_path)
+    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    await stand.witness.close()
+    (served,) = other.recent(10)
+    other.label(served.id, "wrong", "person")
+    other.close()
+    again = Witness(stand.settings, stand.cache, None)
+    assert await reason(stand, "revert commit") == "hit"
+    await again.look()
+    assert await reason(stand, "revert commit") == "quarantine"
+    await again.close()
+
+
+async def test_requests_are_tallied_with_the_tokens_they_saved(
+    stand: Stand, tmp_path: Path
+) -> None:
+    stand.witness.count("m", "hit_exact", STORED)
+    stand.witness.count("m", "hit_exact", STORED)
+    stand.witness.count("m", "miss")
+    await stand.decisions()
+    journal = Journal(tmp_path)
+    hit, miss = journal.tally()
+    journal.close()
+    assert (hit.requests, hit.prompt_tokens, hit.completion_tokens) == (2, 22, 14)
+    assert (miss.outcome, miss.requests) == ("miss", 1)
+
+
+async def test_with_no_decisions_to_keep_no_file_is_made(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, Clock(NOW), evidence={"decisions": 0})
+    await stand.witness.run()
+    assert stand.witness.served(await stand.hit_after_learning(), "alice", REQUEST) is None
+    await stand.witness.close()
+    await stand.store.close()
+    assert not (tmp_path / FILE).exists()
+
+
+async def test_journal_that_cannot_be_opened_costs_no_answer(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    stand = Stand(tmp_path, Clock(NOW))
+    with pytest.raises(StoreError, match="must be a SQLite file"):
+        await stand.witness.look()
+    assert stand.witness.served(await stand.hit_after_learning(), "alice", REQUEST) is None
+    await stand.witness.close()
+    await stand.store.close()
