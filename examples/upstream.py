@@ -8,7 +8,8 @@ pauses. What it does next can be scripted over HTTP:
 
     POST /control/script   {"message": {...}, "finish_reason": "stop", "usage": {...},
                             "choices": [...], "extra": {...}, "chunks": [...], "pause_s": 0.01,
-                            "delay_s": 0, "status": 200, "cut_after": 3}; {} is the default
+                            "delay_s": 0, "status": 200, "cut_after": 3,
+                            "texts": {"a model": "its answer"}}; {} is the default
     GET  /control/calls    {"count": 2, "requests": [bodies as received]}
     POST /control/reset    forget calls and script
 """
@@ -50,9 +51,10 @@ class Script:
         self.requests = [*self.requests[-999:], request]
         text = _question(request)
         known = next((answer for word, answer in ANSWERS.items() if word in text.lower()), None)
+        said = (self.plan.get("texts") or {}).get(request.get("model"))
         message = self.plan.get("message") or {
             "role": "assistant",
-            "content": f"{known or 'You asked: ' + text[:200]} (answer {self.count})",
+            "content": said or f"{known or 'You asked: ' + text[:200]} (answer {self.count})",
         }
         usage = {
             "prompt_tokens": len(text.split()) + 8,

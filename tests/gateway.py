@@ -144,7 +144,11 @@ def config_of(upstream: str, *, nearhit: JSON | None, **sections: Any) -> JSON:
 
     callbacks = ["recorder.recorder"] + (["nearhit.hook.proxy_hook"] if nearhit is not None else [])
     config: JSON = {
-        "model_list": [deployment(MODEL, upstream), deployment("gpt-4o", upstream)],
+        "model_list": [
+            deployment(MODEL, upstream),
+            deployment("gpt-4o", upstream),
+            deployment("judge", upstream),
+        ],
         "litellm_settings": {"callbacks": callbacks, "num_retries": 0},
         "general_settings": {
             "custom_auth": "people.authenticate",

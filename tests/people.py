@@ -1,4 +1,4 @@
-"""The proxy's authentication in these tests: five keys, of two teams and two organisations."""
+"""The proxy's authentication in these tests: six keys, of two teams and two organisations."""
 
 from typing import Any
 
@@ -15,6 +15,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "sso-frank": {"api_key": None, "user_id": "frank"},
     "sso-grace": {"api_key": None, "user_id": "grace"},
     "nobody": {"api_key": None},
+    "sk-admin": {"user_role": "proxy_admin"},
     "sk-off": {"metadata": {"nearhit": "off"}},
 }
 

@@ -35,6 +35,7 @@ CALIBRATION_FILE: Final = "calibration.json"
 HALF_LIFE_S: Final = 7 * 86_400  # of a label: traffic drifts
 NEVER: Final = 2.0  # no confidence is that high
 _LABELS: Final = 2_000  # newest ones that are looked at
+_FEWEST_WRONG: Final = 3  # below that, looking again and again would find chance sooner or later
 _NONE: Final = Share(0.0, 0.0, 1.0, 0.0)
 
 
@@ -180,7 +181,7 @@ def tightened(
         )
 
     live = share_of(ranked)
-    if live.low <= 1 - target:
+    if live.low <= 1 - target or sum(one.label == "wrong" for one in ranked) < _FEWEST_WRONG:
         return 0.0, live
     for start in range(1, len(ranked)):
         if ranked[start].confidence > ranked[start - 1].confidence:

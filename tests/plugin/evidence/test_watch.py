@@ -133,14 +133,15 @@ def test_labels_that_are_no_sample_of_what_is_served_do_not_tighten(
     assert isinstance(watch.decide([candidate()], SHIPPED), Hit)
 
 
+@pytest.mark.parametrize(("wrong", "of"), [(1, 1), (1, 100), (2, 3), (3, 150)])
 def test_few_wrong_answers_that_may_be_chance_do_not_tighten(
-    tmp_path: Path, journal: Journal, clock: Clock
+    tmp_path: Path, journal: Journal, clock: Clock, wrong: int, of: int
 ) -> None:
-    labelled(journal, [(0.95, n > 0) for n in range(100)])
+    labelled(journal, [(0.95, n >= wrong) for n in range(of)])
     watch = watching(tmp_path, clock)
     watch.look(journal, "d", SHIPPED)
     assert watch.belief.tightened == 0
-    assert watch.belief.live.value == pytest.approx(0.01)
+    assert watch.belief.live.value == pytest.approx(wrong / of)
 
 
 def test_operators_calibration_takes_the_place_of_the_shipped_threshold(
