@@ -114,7 +114,8 @@ class Cache:
         verifier = self.verifier
         judged = await judge(question.text, ours, self._settings.guards, verifier)
         lookup.candidates = self.watch.forbid(judged, encoded)
-        return self.watch.decide(lookup.candidates, threshold_of(self._settings, verifier))
+        settings = self._settings.of_model(question.model)
+        return self.watch.decide(lookup.candidates, threshold_of(settings, verifier), settings)
 
     @property
     def decider(self) -> str:
@@ -125,7 +126,7 @@ class Cache:
     async def _coalesce(self, lookup: Lookup) -> None:
         """Wait for an identical question in flight, or become the one that others wait for."""
         wait_s = self._settings.coalesce_wait_s
-        if not wait_s or self._settings.mode == "shadow":
+        if not wait_s or self._settings.of_model(lookup.question.model).mode == "shadow":
             return
         flight = self._flights.find(lookup.question.id)
         if flight is not None:
@@ -152,7 +153,7 @@ class Cache:
             completion=completion,
             model=question.model,
             created_at=now,
-            expires_at=now + self._settings.ttl_s,
+            expires_at=now + self._settings.of_model(question.model).ttl_s,
             epoch=lookup.epoch or 0,
             signature="",
         )

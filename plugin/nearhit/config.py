@@ -208,6 +208,15 @@ class EvidenceSettings(_Frozen):
     )
 
 
+class ModelSettings(_Frozen):
+    """What is different for one model group; unset: as for all."""
+
+    mode: Literal["on", "shadow", "off"] | None = None
+    target_precision: float | None = Field(default=None, gt=0.5, lt=1)
+    confidence_threshold: float | None = Field(default=None, gt=0, le=1)
+    ttl_s: int | None = Field(default=None, ge=1, le=31_536_000)
+
+
 class Settings(_Frozen):
     """All settings of nearhit. Every one has a default that works."""
 
@@ -290,6 +299,15 @@ class Settings(_Frozen):
     encoder: EncoderSettings = EncoderSettings()
     store: StoreSettings = StoreSettings()
     evidence: EvidenceSettings = EvidenceSettings()
+    models: dict[str, ModelSettings] = Field(
+        default={},
+        description="by model group: mode, target_precision, confidence_threshold, ttl_s",
+    )
+
+    def of_model(self, name: str) -> "Settings":
+        """Return the settings that hold for a model group."""
+        own = self.models.get(name)
+        return self if own is None else self.model_copy(update=own.model_dump(exclude_none=True))
 
 
 def load(section: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -136,7 +136,8 @@ class NearhitHook(CustomLogger):
         call.lookup = await self._ready_cache().answer(found)
         self._take_feedback(call.lookup, call.tenant, data)
         outcome = call.lookup.outcome
-        call.is_shadow = self.settings.mode == "shadow" and isinstance(outcome, Hit)
+        mode = self.settings.of_model(found.model).mode
+        call.is_shadow = mode == "shadow" and isinstance(outcome, Hit)
         if isinstance(outcome, Hit) and not call.is_shadow:
             try:
                 kept = completion.unpack(outcome.entry.completion)
@@ -174,7 +175,7 @@ class NearhitHook(CustomLogger):
 
     def _read(self, call: _Call, key: Any, data: dict[str, Any], call_type: str) -> Any:
         """Return the question that this request asks, or why it is none for the cache."""
-        if self.settings.mode == "off":
+        if self.settings.of_model(str(data.get("model"))).mode == "off":
             return Bypass("mode_off")
         if call_type != _CHAT:
             return Bypass("call_type")

@@ -403,3 +403,20 @@ async def test_verifier_that_fails_is_a_miss_with_its_reason(make: Make) -> None
     await learn(cache, ask("undo commit"))
     outcome = (await cache.answer(ask("revert commit"))).outcome
     assert outcome == Miss("encoder_failed")
+
+
+async def test_model_group_of_its_own_has_its_own_threshold_and_life(
+    make: Make, clock: Clock
+) -> None:
+    verifier = FakeVerifier({"undo commit": 0.95})
+    own = {"careful": {"confidence_threshold": 0.99}, "brief": {"ttl_s": 10}}
+    cache = make(
+        verifier=verifier, similarity_threshold=None, confidence_threshold=0.9, models=own
+    )
+    for model, hits in (("m", True), ("careful", False), ("brief", True)):
+        await learn(cache, ask("undo commit", model=model))
+        found = await outcome(cache, ask("revert commit", model=model))
+        assert isinstance(found, Hit) == hits, model
+    clock.now += 11
+    assert isinstance(await outcome(cache, ask("undo commit", model="m")), Hit)
+    assert isinstance(await outcome(cache, ask("undo commit", model="brief")), Miss)

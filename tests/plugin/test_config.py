@@ -76,6 +76,8 @@ def test_settings_cannot_be_changed() -> None:
         ({"mode": "maybe"}, "mode must be 'on', 'shadow' or 'off', got 'maybe'"),
         ({"encoder": 3}, "encoder must be"),
         ({"freshness": 3}, "freshness must be"),
+        ({"models": {"m": {"ttl_s": 0}}}, r"models\.m\.ttl_s must be greater than .*, got 0"),
+        ({"models": {"m": {"ttl": 1}}}, r"models\.m\.ttl is not a setting"),
         ([1, 2], "nearhit must be a mapping of settings, got"),
     ],
 )

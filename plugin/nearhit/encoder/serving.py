@@ -29,7 +29,8 @@ def load_parts(settings: Settings) -> tuple[OnnxEncoder, OnnxVerifier | None]:
             f"{artefact.manifest.dimension}; choose a MiniLM of 384"
         )
     verifier = load_verifier(settings, artefact)
-    threshold_of(settings, verifier)
+    for some in (settings, *map(settings.of_model, settings.models)):
+        threshold_of(some, verifier)
     return load_encoder(settings, artefact), verifier
 
 

@@ -2,13 +2,14 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -168,18 +169,15 @@ def _threshold(labelled: Sequence[Decision], target: float, errors: Errors) -> _
 
 def _write(settings: Settings, decider: str, target: float, found: _Found, labels: int) -> None:
     path = settings.data_dir / CALIBRATION_FILE
-    document = {
-        "decider": decider,
-        "made_at": int(time.time()),
+    document: dict[str, Any] = {"decider": decider, "thresholds": {}}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        before = json.loads(path.read_text("utf-8"))
+        if before["decider"] == decider:
+            document = before  # thresholds of other targets stay
+    document["thresholds"][f"{target:g}"] = {
+        **asdict(found),
         "labels": labels,
-        "thresholds": {
-            f"{target:g}": {
-                "threshold": found.threshold,
-                "is_proven": found.is_proven,
-                "served": found.served,
-                "wrong": found.wrong,
-            }
-        },
+        "made_at": int(time.time()),
     }
     with tempfile.NamedTemporaryFile(
         "w", dir=settings.data_dir, suffix=".unfinished", delete=False, encoding="utf-8"

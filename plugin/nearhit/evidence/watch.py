@@ -45,13 +45,13 @@ class Belief:
 
     Attributes:
         quarantine: vectors of questions, float32 (n, d), by the entry that must not serve them.
-        calibrated: the operator's own threshold for `target_precision`, if there is one.
+        calibrated: the operator's own thresholds, by target precision as the file has it.
         tightened: threshold that the live sample asks for; 0: it asks for none.
         live: share of wrong answers among the served, by the live sample.
     """
 
     quarantine: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    calibrated: float | None = None
+    calibrated: dict[str, float] = field(default_factory=dict)
     tightened: float = 0.0
     live: Share = _NONE
 
@@ -60,30 +60,29 @@ class Watch:
     """Reads the journal now and then; answers at once from what it read last."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self.belief = Belief()
 
-    def decide(self, candidates: Sequence[Candidate], shipped: float) -> Hit | Miss:
+    def decide(
+        self, candidates: Sequence[Candidate], shipped: float, settings: Settings
+    ) -> Hit | Miss:
         """Choose among candidates by the threshold in force; ``tightened``: it alone forbade it.
 
         Args:
             candidates: as for `decision.decide`.
             shipped: the threshold that settings and artefact ask for.
+            settings: of the model group that is asked.
         """
-        base = self._untightened(shipped)
-        outcome = decide(candidates, base)
+        outcome = decide(candidates, self._untightened(shipped, settings))
         if isinstance(outcome, Hit) and outcome.confidence < self.belief.tightened:
             return Miss("tightened", outcome.similarity, outcome.confidence)
         return outcome
 
-    def _untightened(self, shipped: float) -> float:
-        is_explicit = (
-            self._settings.confidence_threshold is not None
-            or self._settings.similarity_threshold is not None
-        )
-        calibrated = self.belief.calibrated
-        return shipped if is_explicit or calibrated is None else calibrated
+    def _untightened(self, shipped: float, settings: Settings) -> float:
+        if settings.confidence_threshold is not None or settings.similarity_threshold is not None:
+            return shipped
+        return self.belief.calibrated.get(f"{settings.target_precision:g}", shipped)
 
     def forbid(self, candidates: Sequence[Candidate], asked: Vector) -> tuple[Candidate, ...]:
         """Put a veto on what is quarantined for this question.
@@ -118,9 +117,7 @@ class Watch:
         for one in journal.quarantined(decider):
             grouped.setdefault(one.entry, []).append(one.vector)
         quarantine = {entry: np.stack(vectors) for entry, vectors in grouped.items()}
-        calibrated = read_calibration(
-            self._settings.data_dir, decider, self._settings.target_precision
-        )
+        calibrated = read_calibration(self.settings.data_dir, decider)
         self.belief = replace(self.belief, quarantine=quarantine, calibrated=calibrated)
         QUARANTINED.set(sum(map(len, grouped.values())))
         sample = [
@@ -128,11 +125,11 @@ class Watch:
             for one in journal.recent(_LABELS, decider=decider)
             if one.sampled and one.label and not one.veto and one.kind in ("served", "shadow")
         ]
-        self._tighten(sample, self._untightened(shipped))
+        self._tighten(sample, self._untightened(shipped, self.settings))
 
     def _tighten(self, sample: Sequence[Decision], base: float) -> None:
         threshold, live = tightened(
-            sample, base, self._settings.target_precision, errors_of(self._settings), self._clock()
+            sample, base, self.settings.target_precision, errors_of(self.settings), self._clock()
         )
         if threshold != self.belief.tightened:
             if threshold:
@@ -141,7 +138,7 @@ class Watch:
                     "allows; another wording now hits from confidence %.4f",
                     live.labels,
                     100 * live.value,
-                    self._settings.target_precision,
+                    self.settings.target_precision,
                     threshold,
                 )
             else:
@@ -196,17 +193,18 @@ def errors_of(settings: Settings) -> Errors:
     return Errors(settings.evidence.wrong_called_right, settings.evidence.right_called_wrong)
 
 
-def read_calibration(data_dir: Path, decider: str, target: float) -> float | None:
-    """Return the operator's own threshold for a target; None: none for this decider."""
+def read_calibration(data_dir: Path, decider: str) -> dict[str, float]:
+    """Return the operator's own thresholds for a decider, by target precision."""
     path = data_dir / CALIBRATION_FILE
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if document["decider"] != decider:
-            return None
-        found = document["thresholds"].get(f"{target:g}")
-        return None if found is None else float(found["threshold"])
+            return {}
+        return {
+            target: float(found["threshold"]) for target, found in document["thresholds"].items()
+        }
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         _log.warning("%s cannot be read; the shipped thresholds hold", path)
-        return None
+        return {}

@@ -19,7 +19,8 @@ _EVEN: Final = frozenset({"and", "or", "vs", "versus", "differ", "different", "w
 _BESIDE: Final = 3  # words between what stands beside such a word
 _MOST: Final = 120  # words looked at
 _LONGEST: Final = 4000  # characters looked at
-_OPERATOR: Final = re.compile(r"(?<=[\s\d)])[-+*/=<>^%](?=[\s\d(])")
+_OPERATOR: Final = re.compile(r"(?<=[\s\d)])[-+*/=<>^%](?=[\s\d(\[{])")
+_SYMBOL: Final = re.compile(r"[-+*/=<>^%()\[\]{}]")
 
 
 def order(stored: str, asked: str) -> bool:
@@ -61,5 +62,6 @@ def _is_exchange(one: tuple[str, ...], two: tuple[str, ...]) -> bool:
 
 
 def _has_other_operator(stored: str, asked: str) -> bool:
-    one, two = _OPERATOR.findall(stored), _OPERATOR.findall(asked)
-    return one != two and len(one) == len(two)
+    """Whether both hold a formula, with other operators or brackets."""
+    is_formula = _OPERATOR.search(stored) and _OPERATOR.search(asked)
+    return bool(is_formula) and _SYMBOL.findall(stored) != _SYMBOL.findall(asked)

@@ -43,9 +43,20 @@ def test_calibrate_writes_a_threshold_that_labels_prove(
     assert main(["calibrate", "--write"]) == 0
     shown = capsys.readouterr().out
     assert "precision 0.99: confidence 0.9700 (proven); 408 of 428 labelled decisions" in shown
-    assert read_calibration(tmp_path, "d", 0.99) == 0.97
-    assert read_calibration(tmp_path, "another", 0.99) is None
+    assert read_calibration(tmp_path, "d") == {"0.99": 0.97}
+    assert read_calibration(tmp_path, "another") == {}
     assert list(tmp_path.glob("*.unfinished")) == []
+
+
+def test_calibrate_keeps_the_thresholds_of_other_targets(
+    fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(fewest_labels(0.99), "right", 0.97)
+    fill(60, "wrong", 0.5)
+    assert main(["calibrate", "--write"]) == 0
+    monkeypatch.setenv("NEARHIT_TARGET_PRECISION", "0.9")
+    assert main(["calibrate", "--write"]) == 0
+    assert read_calibration(tmp_path, "d") == {"0.99": 0.97, "0.9": 0.97}
 
 
 def test_calibrate_writes_what_is_not_proven_only_when_told_to(
@@ -54,9 +65,9 @@ def test_calibrate_writes_what_is_not_proven_only_when_told_to(
     fill(120, "right")
     assert main(["calibrate", "--write"]) == 1
     assert "--measured writes it all the same" in capsys.readouterr().out
-    assert read_calibration(tmp_path, "d", 0.99) is None
+    assert read_calibration(tmp_path, "d") == {}
     assert main(["calibrate", "--write", "--measured"]) == 0
-    assert read_calibration(tmp_path, "d", 0.99) == 0.97
+    assert read_calibration(tmp_path, "d") == {"0.99": 0.97}
 
 
 def test_calibrate_with_too_few_labels_says_how_many_are_wanted(

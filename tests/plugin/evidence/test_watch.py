@@ -53,6 +53,10 @@ def candidate(confidence: float = 0.99, similarity: float = 0.9, entry: UUID = E
     return Candidate(stored, similarity, confidence)
 
 
+def decided(watch: Watch, candidates: list[Candidate]) -> Hit | Miss:
+    return watch.decide(candidates, SHIPPED, watch.settings)
+
+
 def labelled(journal: Journal, outcomes: list[tuple[float, bool]], **changes: Any) -> None:
     for confidence, is_right in outcomes:
         one = decision(confidence, sampled=True, **changes)
@@ -79,7 +83,7 @@ def test_question_is_kept_from_an_entry_that_served_it_or_a_nearer_one_wrongly(
     assert veto(2) is None  # nearer to the entry's own question
     assert veto(10, UUID(int=2)) is None
     (found,) = watch.forbid([candidate()], vector_at(10))
-    assert watch.decide([found], SHIPPED) == Miss("quarantine", 0.9, 0.99)
+    assert decided(watch, [found]) == Miss("quarantine", 0.9, 0.99)
 
 
 def test_threshold_rises_to_where_the_sample_is_right_again_and_says_so(
@@ -87,12 +91,12 @@ def test_threshold_rises_to_where_the_sample_is_right_again_and_says_so(
 ) -> None:
     labelled(journal, [(0.92, n % 3 > 0) for n in range(30)] + [(0.97, True)] * 100)
     watch = watching(tmp_path, clock)
-    assert isinstance(watch.decide([candidate(0.95)], SHIPPED), Hit)
+    assert isinstance(decided(watch, [candidate(0.95)]), Hit)
     with caplog.at_level(logging.WARNING, "nearhit"):
         watch.look(journal, "d", SHIPPED)
         watch.look(journal, "d", SHIPPED)
-    assert watch.decide([candidate(0.95)], SHIPPED) == Miss("tightened", 0.9, 0.95)
-    assert isinstance(watch.decide([candidate(0.97)], SHIPPED), Hit)
+    assert decided(watch, [candidate(0.95)]) == Miss("tightened", 0.9, 0.95)
+    assert isinstance(decided(watch, [candidate(0.97)]), Hit)
     (line,) = [record.getMessage() for record in caplog.records]
     assert "of 130 verified hits 7.7 % were wrong" in line
     assert "commit" not in line
@@ -104,10 +108,10 @@ def test_nothing_is_served_by_meaning_where_no_threshold_is_right_until_labels_f
     labelled(journal, [(0.95, False)] * 8)
     watch = watching(tmp_path, clock)
     watch.look(journal, "d", SHIPPED)
-    assert watch.decide([candidate(1.0)], SHIPPED) == Miss("tightened", 0.9, 1.0)
+    assert decided(watch, [candidate(1.0)]) == Miss("tightened", 0.9, 1.0)
     clock.now += 40 * HALF_LIFE_S
     watch.look(journal, "d", SHIPPED)
-    assert isinstance(watch.decide([candidate(0.95)], SHIPPED), Hit)
+    assert isinstance(decided(watch, [candidate(0.95)]), Hit)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +134,7 @@ def test_labels_that_are_no_sample_of_what_is_served_do_not_tighten(
         journal.label(one.id, "wrong", "judge")
     watch = watching(tmp_path, clock)
     watch.look(journal, "d", SHIPPED)
-    assert isinstance(watch.decide([candidate()], SHIPPED), Hit)
+    assert isinstance(decided(watch, [candidate()]), Hit)
 
 
 @pytest.mark.parametrize(("wrong", "of"), [(1, 1), (1, 100), (2, 3), (3, 150)])
@@ -157,7 +161,7 @@ def test_operators_calibration_takes_the_place_of_the_shipped_threshold(
         (watching(tmp_path, clock, confidence_threshold=0.9), "d", False),
     ):
         watch.look(journal, decider, SHIPPED)
-        assert isinstance(watch.decide(asked, SHIPPED), Hit) == hits
+        assert isinstance(decided(watch, asked), Hit) == hits
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"decider": "d"}', '{"decider":"d","thresholds":3}'])
@@ -167,7 +171,7 @@ def test_calibration_that_cannot_be_read_leaves_the_shipped_threshold(
     (tmp_path / CALIBRATION_FILE).write_text(text)
     watch = watching(tmp_path, clock)
     watch.look(journal, "d", SHIPPED)
-    assert watch.decide([candidate(0.8)], SHIPPED) == Miss("below_threshold", 0.9, 0.8)
+    assert decided(watch, [candidate(0.8)]) == Miss("below_threshold", 0.9, 0.8)
 
 
 def test_live_interval_holds_the_true_share_in_at_least_93_of_100_runs_of_a_judge_who_errs(
