@@ -120,8 +120,7 @@ class Cache:
     @property
     def decider(self) -> str:
         """Name the encoder and verifier whose similarities and confidences these are."""
-        encoder = self.encoder.fingerprint[:16] if self.encoder else ""
-        return f"{encoder}+{self.verifier.fingerprint[:16] if self.verifier else 'cosine'}"
+        return decider_of(self.encoder, self.verifier)
 
     async def _coalesce(self, lookup: Lookup) -> None:
         """Wait for an identical question in flight, or become the one that others wait for."""
@@ -234,6 +233,12 @@ class Cache:
             self._faults.record(*_fault(error), error)
         except Exception as error:  # noqa: BLE001 - a lost write must not reach the event loop
             self._faults.record("store", "write_error", error)
+
+
+def decider_of(encoder: Encoder | None, verifier: Verifier | None) -> str:
+    """Name an encoder and a verifier together."""
+    first = encoder.fingerprint[:16] if encoder else ""
+    return f"{first}+{verifier.fingerprint[:16] if verifier else 'cosine'}"
 
 
 def threshold_of(settings: Settings, verifier: Verifier | None) -> float:

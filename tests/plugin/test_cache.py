@@ -410,9 +410,7 @@ async def test_model_group_of_its_own_has_its_own_threshold_and_life(
 ) -> None:
     verifier = FakeVerifier({"undo commit": 0.95})
     own = {"careful": {"confidence_threshold": 0.99}, "brief": {"ttl_s": 10}}
-    cache = make(
-        verifier=verifier, similarity_threshold=None, confidence_threshold=0.9, models=own
-    )
+    cache = make(verifier=verifier, similarity_threshold=None, confidence_threshold=0.9, models=own)
     for model, hits in (("m", True), ("careful", False), ("brief", True)):
         await learn(cache, ask("undo commit", model=model))
         found = await outcome(cache, ask("revert commit", model=model))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 DELTA: Final = 0.05  # chance that a bound or threshold does not hold
 _STARTS: Final = 3  # sequences of tests, so that one wrong label at the top does not end it all
 _FEWEST: Final = 50  # served answers that say anything at all
+_MOST_NEEDED: Final = 50_000  # labels that anyone would give
 
 Values = NDArray[np.float64]
 
@@ -118,6 +119,32 @@ def threshold_for(
 def fewest_labels(target: float, delta: float = DELTA) -> int:
     """Return how many labels, none of them wrong, prove a precision by `threshold_for`."""
     return math.ceil(math.log(delta / _STARTS) / math.log(target))
+
+
+def labels_needed(
+    confidence: Values, right: NDArray[np.bool_], target: float, delta: float = DELTA
+) -> int | None:
+    """Return about how many more labels prove some threshold, if shares stay as they are.
+
+    None: at no threshold are few enough wrong. As many more as are wanted at the threshold where
+    the fewest are, by the share of all labels that lies above it.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    wrong = np.cumsum(~right[order])
+    level = delta / _STARTS
+    best: int | None = None
+    for served in range(1, len(order) + 1):
+        share = (wrong[served - 1] + (0 if served > _FEWEST else 1)) / served
+        if share >= 1 - target:
+            continue
+        need = fewest_labels(target, delta)
+        while need < _MOST_NEEDED and binomial_cdf(int(share * need), need, 1 - target) > level:
+            need = math.ceil(1.1 * need)
+        if need >= _MOST_NEEDED:
+            continue
+        more = math.ceil(max(0, need - served) * len(order) / served)
+        best = more if best is None else min(best, more)
+    return best or None
 
 
 def choose_threshold(

@@ -2,28 +2,24 @@
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import numpy as np
 
 from nearhit import config
 from nearhit.config import Settings
 from nearhit.errors import ConfigError, StoreError
-from nearhit.evidence.bounds import Errors, choose_threshold, fewest_labels
+from nearhit.evidence.calibration import find_threshold, write_calibration
 from nearhit.evidence.journal import FILE, Decision, Journal
 from nearhit.evidence.judge import judge, verdict_request
 from nearhit.evidence.report import Report, as_text, sample_of, summarise
-from nearhit.evidence.watch import CALIBRATION_FILE, errors_of
+from nearhit.evidence.watch import errors_of
 
 _CHARS_A_TOKEN: Final = 4  # of English, roughly: for an estimate of what judging costs
 _TIMEOUT_S: Final = 120.0
@@ -100,16 +96,6 @@ def _report(options: argparse.Namespace) -> int:
 # ---- calibrate -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A threshold for a target, and what it rests on."""
-
-    threshold: float
-    is_proven: bool
-    served: int
-    wrong: int
-
-
 def _calibrate(options: argparse.Namespace) -> int:
     settings, journal, since = _open(options)
     newest = journal.recent(1, since=since)
@@ -132,59 +118,24 @@ def _calibrate(options: argparse.Namespace) -> int:
             f"--judge MODEL or --by-hand gives them one",
             file=sys.stderr,
         )
-    found = _threshold(labelled, settings.target_precision, errors_of(settings))
     target = settings.target_precision
-    if found is None:
-        print(
-            f"no threshold keeps a precision of {target:g} on {len(labelled)} labels; at least "
-            f"{fewest_labels(target)} served without a wrong one prove it"
-        )
-        return 1
-    print(
-        f"precision {target:g}: confidence {found.threshold:.4f} "
-        f"({'proven' if found.is_proven else 'measured, not proven'}); {found.served} of "
-        f"{len(labelled)} labelled decisions would be served, {found.wrong} of them wrong"
+    found = find_threshold(
+        [one.confidence for one in labelled],
+        [one.label == "right" for one in labelled],
+        target,
+        errors_of(settings),
     )
+    print(found.as_text())
+    if found.threshold is None:
+        return 1
     if not options.write:
         return 0
     if not (found.is_proven or options.measured):
         print("not written: it is not proven; --measured writes it all the same")
         return 1
-    _write(settings, decider, target, found, len(labelled))
-    return 0
-
-
-def _threshold(labelled: Sequence[Decision], target: float, errors: Errors) -> _Found | None:
-    """Find the lowest threshold; a judge who errs must call fewer wrong than really are."""
-    if not labelled:
-        return None
-    confidence = np.array([one.confidence for one in labelled])
-    right = np.array([one.label == "right" for one in labelled])
-    point = choose_threshold(confidence, right, 1 - errors.said(1 - target))
-    if point is None:
-        return None
-    served = confidence >= point[0]
-    return _Found(point[0], point[1], int(served.sum()), int((served & ~right).sum()))
-
-
-def _write(settings: Settings, decider: str, target: float, found: _Found, labels: int) -> None:
-    path = settings.data_dir / CALIBRATION_FILE
-    document: dict[str, Any] = {"decider": decider, "thresholds": {}}
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        before = json.loads(path.read_text("utf-8"))
-        if before["decider"] == decider:
-            document = before  # thresholds of other targets stay
-    document["thresholds"][f"{target:g}"] = {
-        **asdict(found),
-        "labels": labels,
-        "made_at": int(time.time()),
-    }
-    with tempfile.NamedTemporaryFile(
-        "w", dir=settings.data_dir, suffix=".unfinished", delete=False, encoding="utf-8"
-    ) as draft:
-        json.dump(document, draft, indent=2)
-    Path(draft.name).replace(path)
+    path = write_calibration(settings.data_dir, decider, found)
     print(f"written to {path}; a running proxy takes it up within seconds")
+    return 0
 
 
 def _judge_all(options: argparse.Namespace, journal: Journal, missing: Sequence[Decision]) -> None:

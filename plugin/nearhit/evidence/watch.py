@@ -11,13 +11,11 @@ and sampled, again.
 The operator's own calibration (`nearhit calibrate`) takes the place of the shipped thresholds.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +23,13 @@ from numpy.typing import NDArray
 from nearhit.config import Settings
 from nearhit.decision import QUARANTINE, Candidate, Hit, Miss, decide
 from nearhit.evidence.bounds import Errors, Share, wrong_share
+from nearhit.evidence.calibration import read_calibration
 from nearhit.evidence.journal import Decision, Journal
 from nearhit.metrics import LIVE_WRONG_SHARE, QUARANTINED, TIGHTENED
 from nearhit.store.base import Vector
 
 _log = logging.getLogger("nearhit")
 
-CALIBRATION_FILE: Final = "calibration.json"
 HALF_LIFE_S: Final = 7 * 86_400  # of a label: traffic drifts
 NEVER: Final = 2.0  # no confidence is that high
 _LABELS: Final = 2_000  # newest ones that are looked at
@@ -191,20 +189,3 @@ def tightened(
 def errors_of(settings: Settings) -> Errors:
     """Return how often the judge is said to err."""
     return Errors(settings.evidence.wrong_called_right, settings.evidence.right_called_wrong)
-
-
-def read_calibration(data_dir: Path, decider: str) -> dict[str, float]:
-    """Return the operator's own thresholds for a decider, by target precision."""
-    path = data_dir / CALIBRATION_FILE
-    try:
-        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if document["decider"] != decider:
-            return {}
-        return {
-            target: float(found["threshold"]) for target, found in document["thresholds"].items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        _log.warning("%s cannot be read; the shipped thresholds hold", path)
-        return {}

@@ -10,8 +10,8 @@ import pytest
 from doubles import decision
 from nearhit.cli import main
 from nearhit.evidence.bounds import fewest_labels
+from nearhit.evidence.calibration import read_calibration
 from nearhit.evidence.journal import Journal
-from nearhit.evidence.watch import read_calibration
 
 NOW = 1_800_000_000
 

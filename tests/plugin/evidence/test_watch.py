@@ -13,8 +13,9 @@ import pytest
 from doubles import NOW, Clock, decision, vector_at
 from nearhit.config import Settings
 from nearhit.decision import Candidate, Hit, Miss
+from nearhit.evidence.calibration import CALIBRATION_FILE
 from nearhit.evidence.journal import Journal
-from nearhit.evidence.watch import CALIBRATION_FILE, HALF_LIFE_S, Watch
+from nearhit.evidence.watch import HALF_LIFE_S, Watch
 from nearhit.store import Entry
 
 ENTRY = UUID(int=1)
