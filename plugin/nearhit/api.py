@@ -1,23 +1,48 @@
 """What nearhit adds to the proxy's own HTTP routes, behind LiteLLM's authentication.
 
-    POST /nearhit/feedback  {"decision": "<x-nearhit-decision of the answer>", "label": "wrong"}
+    POST   /nearhit/feedback   {"decision": "<x-nearhit-decision of an answer>", "label": "wrong"}
+    POST   /nearhit/explain    a chat request: what would become of it, and why; nothing is served
+    GET    /nearhit/stats      requests, tokens, entries, evidence               proxy admins only
+    POST   /nearhit/flush      {"all": true}, {"model": "..."} or {"tenant": [..]}    admins only
+    DELETE /nearhit/entries/ID                                                   admins only
 
-A key labels what its own tenant was served; a proxy admin labels anything. Which keys may call
-the route at all is LiteLLM's to decide; the request header `x-nearhit-feedback: wrong` needs no
-route.
+A key labels what its own tenant was served, and explains among its own tenant's answers; a proxy
+admin labels anything. Which keys may call a route at all is LiteLLM's to decide; the request header
+`x-nearhit-feedback: wrong` needs no route.
 """
 
+import time
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Protocol, Self
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, HTTPException
 from litellm.proxy._types import LitellmUserRoles
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nearhit.cache import Cache, Lookup
+from nearhit.decision import Bypass, Hit
+from nearhit.errors import NearhitError
 from nearhit.evidence.witness import Witness
+from nearhit.request import Question
 
+_DAYS = 30
 Key = Annotated[Any, Depends(user_api_key_auth)]
+
+
+class Reader(Protocol):
+    """Reads requests as the hook does."""
+
+    def question_of(self, key: Any, body: dict[str, Any]) -> Question | Bypass:
+        """Return the question that a chat request of this key asks."""
+
+    def digest_of(self, key: Any) -> str | None:
+        """Return the digest of the tenant that a key belongs to; None: of none."""
+
+    def tenant_digest(self, tenant: list[str]) -> str:
+        """Return the digest of a tenant that is named, such as ``["team", "red"]``."""
 
 
 class Feedback(BaseModel):
@@ -28,29 +53,137 @@ class Feedback(BaseModel):
     label: Literal["right", "wrong"]
 
 
-def add_routes(witness: Witness, digest_of: Callable[[Any], str | None]) -> None:
-    """Add the routes to the running proxy.
+class Flush(BaseModel):
+    """What is to be forgotten: exactly one of these."""
+
+    model_config = ConfigDict(extra="forbid")
+    all: Literal[True] | None = None
+    model: str | None = Field(default=None, min_length=1)
+    tenant: list[str] | None = Field(
+        default=None,
+        min_length=2,
+        description='`["key", hash]`, `["team", id]`, `["org", id]`, as `scope` divides them',
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(value is not None for value in (self.all, self.model, self.tenant)) != 1:
+            raise ValueError("exactly one of all, model and tenant must be given")
+        return self
+
+
+def add_routes(cache: Cache, witness: Witness, reader: Reader) -> None:
+    """Add the routes to the running proxy; once, whatever is loaded again.
 
     Args:
+        cache: of this worker.
         witness: of this worker.
-        digest_of: the digest of the tenant that a key object belongs to; None: of none.
+        reader: of requests and keys.
     """
     from litellm.proxy.proxy_server import app
 
+    kept = [route for route in app.router.routes if not _is_ours(route)]
+    app.router.routes[:] = kept
+    app.include_router(_router(cache, witness, reader))
+
+
+def _is_ours(route: Any) -> bool:
+    return str(getattr(route, "path", "")).startswith("/nearhit/")
+
+
+def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
     router = APIRouter(prefix="/nearhit", tags=["nearhit"])
 
     @router.post("/feedback")
     async def feedback(given: Feedback, key: Key) -> dict[str, str]:
         """Say of an answer that it was wrong, or right after all."""
         decision = await witness.get(given.decision)
-        is_own = decision is not None and decision.tenant == digest_of(key)
+        is_own = decision is not None and decision.tenant == reader.digest_of(key)
         if decision is None or not (is_own or _is_admin(key)):
             # The same for both: nobody learns which decisions there are.
             raise HTTPException(404, "decision must be one that this key was served")
         await witness.label(given.decision, given.label, "person")
         return {"decision": given.decision, "label": given.label}
 
-    app.include_router(router)
+    @router.post("/explain")
+    async def explain(body: dict[str, Any], key: Key) -> dict[str, Any]:
+        """Tell what would become of a chat request of this key, and why."""
+        found = reader.question_of(key, body)
+        if isinstance(found, Bypass):
+            return {"outcome": "bypass", "reason": found.reason}
+        return _explained(await _available(cache.explain, found))
+
+    @router.get("/stats")
+    async def stats(key: Key) -> dict[str, Any]:
+        """Sum up the last 30 days and the state of things."""
+        _admins_only(key)
+        belief = cache.watch.belief
+        return {
+            "days": _DAYS,
+            "tally": [asdict(one) for one in await witness.tally(_DAYS)],
+            "entries": await _available(cache.count),
+            "decider": cache.decider,
+            "quarantined": sum(map(len, belief.quarantine.values())),
+            "live_wrong_share": asdict(belief.live),
+            "tightened": belief.tightened,
+            "calibrated": belief.calibrated,
+        }
+
+    @router.post("/flush")
+    async def flush(given: Flush, key: Key) -> dict[str, Any]:
+        """Forget answers, durably; other workers obey within a second or two."""
+        _admins_only(key)
+        if given.all:
+            await _available(cache.flush)
+        else:
+            what = f"model:{given.model}"
+            if given.tenant is not None:
+                what = f"tenant:{reader.tenant_digest(given.tenant)}"
+            if not await witness.flush(what):
+                raise HTTPException(503, "evidence must be kept to flush a part; flush all instead")
+        return {"flushed": given.model_dump(exclude_none=True), "at": int(time.time())}
+
+    @router.delete("/entries/{entry}")
+    async def delete(entry: UUID, key: Key) -> dict[str, str]:
+        """Forget one answer, named by `x-nearhit-entry`."""
+        _admins_only(key)
+        await _available(cache.delete, entry)
+        return {"deleted": str(entry)}
+
+    return router
+
+
+async def _available(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Wait for a part that may be down."""
+    try:
+        return await call(*arguments)
+    except NearhitError as error:
+        raise HTTPException(503, f"nearhit cannot tell now: {error}") from None
+
+
+def _explained(lookup: Lookup) -> dict[str, Any]:
+    outcome = lookup.outcome
+    found: dict[str, Any] = {"outcome": "hit" if isinstance(outcome, Hit) else "miss"}
+    if isinstance(outcome, Hit):
+        found |= {"kind": outcome.kind, "entry": str(outcome.entry.id)}
+    else:
+        found |= {"reason": outcome.reason}
+    found["candidates"] = [
+        {
+            "entry": str(one.entry.id),
+            "stored_question": one.entry.text,
+            "similarity": one.similarity,
+            "confidence": one.confidence,
+            "veto": one.veto,
+        }
+        for one in lookup.candidates
+    ]
+    return found
+
+
+def _admins_only(key: Any) -> None:
+    if not _is_admin(key):
+        raise HTTPException(403, "this route is for proxy admins")
 
 
 def _is_admin(key: Any) -> bool:

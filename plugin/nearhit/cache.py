@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 from nearhit.config import Settings
 from nearhit.decision import Candidate, Hit, Miss
@@ -32,13 +33,14 @@ _WRITE_TIMEOUT_S = 10.0
 class Lookup:
     """One request's way through the cache, and what storing its answer needs.
 
-    `candidates` are the stored questions that were looked at; `vector` is None when the text has
-    none or there was no time; `epoch` is the store's at the time of the question, so that a flush
-    between question and answer wins.
+    `asked_at` is in Unix seconds; `candidates` are the stored questions that were looked at;
+    `vector` is None when the text has none or there was no time; `epoch` is the store's at the time
+    of the question, so that a flush between question and answer wins.
     """
 
     question: Question
     outcome: Hit | Miss
+    asked_at: int = 0
     candidates: tuple[Candidate, ...] = ()
     epoch: int | None = None
     vector: Vector | None = None
@@ -72,7 +74,7 @@ class Cache:
     async def answer(self, question: Question) -> Lookup:
         """Decide one question; a miss may come back with a flight that the caller must end."""
         start = time.perf_counter()
-        lookup = Lookup(question, Miss("deadline"))
+        lookup = Lookup(question, Miss("deadline"), asked_at=int(self._clock()))
         try:
             async with asyncio.timeout(self._settings.deadline_ms / 1000):
                 lookup.outcome = await self._look_up(lookup)
@@ -91,6 +93,32 @@ class Cache:
         elif lookup.outcome.kind != "coalesced":
             self._spawn(self._store.touch(lookup.outcome.entry.id, 1))
         return lookup
+
+    async def explain(self, question: Question) -> Lookup:
+        """Decide as `answer` does, but serve, count and wait for nothing.
+
+        Raises:
+            StoreError: as the store.
+            EncoderError: as encoder and verifier.
+        """
+        lookup = Lookup(question, Miss("deadline"), asked_at=int(self._clock()))
+        lookup.outcome = await self._look_up(lookup)
+        return lookup
+
+    async def flush(self) -> None:
+        """Forget all answers of all tenants, durably and at once, for all workers."""
+        await self._store.flush()
+
+    async def delete(self, entry_id: UUID) -> None:
+        """Forget one answer."""
+        await self._store.delete([entry_id])
+        flight = self._flights.find(entry_id)
+        if flight is not None:
+            flight.retire()
+
+    async def count(self) -> int:
+        """Return how many answers are held, expired ones until they are swept."""
+        return await self._store.count()
 
     async def _look_up(self, lookup: Lookup) -> Hit | Miss:
         question, now = lookup.question, int(self._clock())
@@ -130,7 +158,7 @@ class Cache:
         flight = self._flights.find(lookup.question.id)
         if flight is not None:
             entry = await flight.wait(wait_s)
-            if entry is not None and self._is_live(entry, lookup.epoch or 0):
+            if entry is not None and self._is_live(entry, lookup):
                 lookup.outcome = Hit(entry, "coalesced", 1.0, 1.0)
                 return
             flight.retire()  # too slow, or failed: nobody else is to wait for it
@@ -143,6 +171,9 @@ class Cache:
         size = len(question.text.encode()) + len(completion.encode())
         if size > self._settings.store.max_entry_bytes:
             self.drop(lookup, "too_large")
+            return
+        if self._is_flushed(lookup):
+            self.drop(lookup, "flushed")
             return
         entry = Entry(
             id=question.id,
@@ -207,16 +238,22 @@ class Cache:
             if part is not None:
                 await part.close()
 
-    def _is_live(self, entry: Entry, epoch: int) -> bool:
+    def _is_live(self, entry: Entry, lookup: Lookup) -> bool:
         """Check of an answer in flight what the store checks of its own: no flush, no expiry."""
-        return entry.epoch == epoch and entry.expires_at > self._clock()
+        is_current = entry.epoch == (lookup.epoch or 0) and not self._is_flushed(lookup)
+        return is_current and entry.expires_at > self._clock()
+
+    def _is_flushed(self, lookup: Lookup) -> bool:
+        """Whether a flush came after the question: it wins over the answer."""
+        question = lookup.question
+        return self.watch.flushed_at(question.tenant, question.model) >= lookup.asked_at
 
     def _is_ours(self, entry: Entry, question: Question) -> bool:
         """Check again what the store promised, and that nobody else wrote the entry."""
-        if entry.scope == question.scope and is_authentic(entry, self._secret):
-            return True
-        self._faults.record("store", "forged")
-        return False
+        if entry.scope != question.scope or not is_authentic(entry, self._secret):
+            self._faults.record("store", "forged")
+            return False
+        return entry.created_at > self.watch.flushed_at(question.tenant, question.model)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))

@@ -7,6 +7,7 @@ nearhit reembed                      give stored questions vectors of a new enco
 nearhit report                       what was served, or would have been, and what was wrong
 nearhit calibrate                    label decisions, find the threshold that keeps a precision
 nearhit export                       decisions as training data
+nearhit stats, explain, flush, delete, feedback     talk to a running proxy
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nearhit import __version__, config
+from nearhit import __version__, config, remote
 from nearhit.encoder.commands import add_commands
 from nearhit.errors import ConfigError, NearhitError
 from nearhit.evidence import commands as evidence
@@ -30,6 +31,8 @@ _EXAMPLES = """examples:
   nearhit reembed router_config.yaml        after a change of base, adapter or precision
   nearhit report router_config.yaml         after some days of `mode: shadow`: would it be right?
   nearhit calibrate router_config.yaml --judge gpt-4o --write   a threshold from your own traffic
+  nearhit explain "How do I sort a list?" --model gpt-4o-mini   a hit or a miss, and why
+  nearhit flush --model gpt-4o-mini         forget what that model group has answered
   nearhit export router_config.yaml --out decisions.jsonl       for `nearhit-train mine`
 """
 
@@ -50,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.set_defaults(run=_check)
     add_commands(commands)
     evidence.add_commands(commands)
+    remote.add_commands(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))

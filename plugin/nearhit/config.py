@@ -35,7 +35,7 @@ from nearhit.errors import ConfigError
 SECTION = "nearhit"
 CALLBACK = "nearhit.hook.proxy_hook"
 _ENV_PREFIX = "NEARHIT_"
-_ENV_RESERVED = "NEARHIT_TEST_"
+_ENV_RESERVED = ("NEARHIT_TEST_", "NEARHIT_PROXY_KEY")  # read elsewhere
 _LITELLM_ENV = "os.environ/"
 _SECRET_CHARS = 16
 

@@ -1,6 +1,6 @@
 """The LiteLLM callback: `litellm_settings.callbacks: nearhit.hook.proxy_hook`.
 
-This module, `replay` and `api` are the only ones that know LiteLLM.
+This module, `callbacks`, `replay` and `api` are the only ones that know LiteLLM.
 
 How a hit gets out. Three ways were tried on LiteLLM 1.106 and 1.108. `mock_response` set in
 the pre-call hook: a body works, but a stream is logged as a miss at full price and keeps one
@@ -14,9 +14,6 @@ How an answer gets in. A body is copied before output guardrails change it (they
 on every hit), a stream from the chunks as they came from the model, and not at all where a
 guardrail may change chunks in place; both are stored only when the client has been sent all of
 it, so what a guardrail blocks or a client cancels is not.
-
-The hook goes last among the callbacks, so that it looks up after guardrails, masking, budget
-and rate limits have had their say, and sees a stream end after every guardrail has.
 """
 
 import asyncio
@@ -30,13 +27,12 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import litellm
-from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.integrations.custom_logger import CustomLogger
-from litellm.proxy.utils import ProxyLogging
 from litellm.types.utils import ModelResponse
 
 from nearhit import api, completion, config, replay
 from nearhit.cache import Cache, Lookup, threshold_of
+from nearhit.callbacks import go_last, is_alone_on_streams
 from nearhit.caller import forwarded, opt_out, tenant_of
 from nearhit.config import Settings
 from nearhit.decision import Bypass, Hit, Miss
@@ -47,8 +43,15 @@ from nearhit.evidence.judge import answer_text
 from nearhit.evidence.witness import Witness
 from nearhit.headers import DECISION, describe, says_wrong
 from nearhit.metrics import FaultLog, count_outcome
-from nearhit.request import HARMLESS, Policy, freshness_pattern, read
-from nearhit.signing import read_secret, tenant_digest
+from nearhit.request import (
+    HARMLESS,
+    Policy,
+    Question,
+    freshness_pattern,
+    read,
+    tenant_digest,
+)
+from nearhit.signing import read_secret
 
 _log = logging.getLogger("nearhit")
 
@@ -79,7 +82,6 @@ class _Call:
     packed: str | completion.Unstorable | None = None
     stream: Any = None
     is_shadow: bool = False
-    tenant: str = ""
     request: completion.JSON = field(default_factory=dict)  # what the model would be asked
 
 
@@ -128,13 +130,13 @@ class NearhitHook(CustomLogger):
         call = self._calls[logging_obj] = _Call()
         self._by_id[str(data.get("litellm_call_id"))] = call
         # Moved only now, the callbacks behind it have not had their say on this request.
-        found = Bypass("starting") if self._go_last() else self._read(call, key, data, call_type)
+        found = Bypass("starting") if go_last(self) else self._read(call, key, data, call_type)
         if isinstance(found, Bypass):
             call.bypass = found
             count_outcome(found)
             return
         call.lookup = await self._ready_cache().answer(found)
-        self._take_feedback(call.lookup, call.tenant, data)
+        self._take_feedback(call.lookup, data)
         outcome = call.lookup.outcome
         mode = self.settings.of_model(found.model).mode
         call.is_shadow = mode == "shadow" and isinstance(outcome, Hit)
@@ -153,12 +155,12 @@ class NearhitHook(CustomLogger):
             replay.install(self._find)
             data["caching"] = True
 
-    def _take_feedback(self, lookup: Lookup, tenant: str, data: dict[str, Any]) -> None:
+    def _take_feedback(self, lookup: Lookup, data: dict[str, Any]) -> None:
         """Let a client who says that the answer was wrong have the model's, and remember it."""
         headers = (data.get("proxy_server_request") or {}).get("headers") or {}
         if isinstance(lookup.outcome, Hit) and says_wrong(headers):
             if self.witness is not None:
-                self.witness.blamed(lookup, tenant)
+                self.witness.blamed(lookup)
             # The model's answer takes the place of what was stored for this very question.
             lookup.outcome = Miss("feedback")
 
@@ -173,7 +175,9 @@ class NearhitHook(CustomLogger):
         else:
             self.witness.count(lookup.question.model, "miss")
 
-    def _read(self, call: _Call, key: Any, data: dict[str, Any], call_type: str) -> Any:
+    def _read(
+        self, call: _Call, key: Any, data: dict[str, Any], call_type: str
+    ) -> Question | Bypass:
         """Return the question that this request asks, or why it is none for the cache."""
         if self.settings.of_model(str(data.get("model"))).mode == "off":
             return Bypass("mode_off")
@@ -186,7 +190,6 @@ class NearhitHook(CustomLogger):
         tenant = tenant_of(key, self.settings.scope)
         if tenant is None:
             return Bypass("no_identity")
-        call.tenant = tenant_digest(tenant, self._secret)
         body = {
             name: value
             for name, value in data.items()
@@ -198,9 +201,20 @@ class NearhitHook(CustomLogger):
         body["headers"] = forwarded(data.get("headers"))
         return read(body, tenant, self._policy, self._secret)
 
-    def _tenant_digest(self, key: Any) -> str | None:
+    # ---- for `api` ---------------------------------------------------------------------------
+
+    def question_of(self, key: Any, body: dict[str, Any]) -> Question | Bypass:
+        """Return the question that a chat request of this key asks."""
+        return self._read(_Call(), key, body, _CHAT)
+
+    def digest_of(self, key: Any) -> str | None:
+        """Return the digest of the tenant that a key belongs to; None: of none."""
         tenant = tenant_of(key, self.settings.scope)
-        return None if tenant is None else tenant_digest(tenant, self._secret)
+        return None if tenant is None else self.tenant_digest(list(tenant))
+
+    def tenant_digest(self, tenant: list[str]) -> str:
+        """Return the digest of a tenant that is named."""
+        return tenant_digest(tenant, self._secret)
 
     def _call_of(self, data: Mapping[str, Any]) -> _Call | None:
         logging_obj = data.get("litellm_logging_obj")
@@ -264,7 +278,7 @@ class NearhitHook(CustomLogger):
                     self._ready_cache().drop(call.lookup, "fallback")
                     call.lookup.flight = None
                 elif hasattr(response, "__aiter__"):
-                    if self._is_alone_on_streams():
+                    if is_alone_on_streams(self):
                         call.stream = response
                     else:
                         # Its chunks may be changed for this client before they are copied.
@@ -286,7 +300,7 @@ class NearhitHook(CustomLogger):
             outcome = Miss("not_replayable")  # LiteLLM does not ask a cache for this provider
         headers = describe(outcome, time.time(), is_shadow=call.is_shadow)
         if call.is_replayed and call.lookup is not None and self.witness is not None:
-            decision = self.witness.served(call.lookup, call.tenant, call.request)
+            decision = self.witness.served(call.lookup, call.request)
             if decision is not None:
                 headers[DECISION] = decision
         return headers
@@ -336,7 +350,7 @@ class NearhitHook(CustomLogger):
         if isinstance(packed, str):
             if self.witness is not None:
                 kind: Kind = "shadow" if call.is_shadow else "near"
-                self.witness.answered(call.lookup, kind, call.tenant, packed)
+                self.witness.answered(call.lookup, kind, packed)
             if not call.is_shadow:  # a cache that serves would not have asked for this answer
                 self._ready_cache().keep(call.lookup, packed)
         else:
@@ -362,7 +376,7 @@ class NearhitHook(CustomLogger):
                 asyncio.create_task(self._start(self._cache, store)),
                 asyncio.create_task(self.witness.run()),
             ]
-            api.add_routes(self.witness, self._tenant_digest)
+            api.add_routes(self._cache, self.witness, self)
         return self._cache
 
     async def _start(self, cache: Cache, store: Any) -> None:
@@ -410,33 +424,6 @@ class NearhitHook(CustomLogger):
             return  # the first request starts it
         if self.settings.mode != "off":
             self._ready_cache()
-
-    def _go_last(self) -> bool:
-        """Stand behind all other callbacks; tell whether this request is still too early for it.
-
-        It is when a callback that may mask or refuse the request has its turn after this one.
-        """
-        callbacks = litellm.callbacks
-        if not callbacks or callbacks[-1] is self or self not in callbacks:
-            return False
-        behind = callbacks[callbacks.index(self) + 1 :]
-        # A new list: others may be walking through the old one.
-        litellm.callbacks = [*(other for other in callbacks if other is not self), self]
-        return not all(map(_is_bookkeeping, behind))
-
-    def _is_alone_on_streams(self) -> bool:
-        """Whether no callback but LiteLLM's own bookkeeping may change the chunks of a stream."""
-        found = ProxyLogging.callback_capabilities()
-        return not found.has_streaming_chunk_override and all(
-            callback is self or _is_bookkeeping(callback)
-            for callback, _ in found.iterator_overrides
-        )
-
-
-def _is_bookkeeping(callback: Any) -> bool:
-    """Whether a callback is LiteLLM's own and no guardrail: it changes no question, no answer."""
-    is_litellms = isinstance(callback, str) or type(callback).__module__.startswith("litellm.")
-    return is_litellms and not isinstance(callback, CustomGuardrail)
 
 
 def _attempted_fallbacks(response: Any) -> bool:

@@ -74,13 +74,15 @@ class Question:
     """A request that may be answered from the cache.
 
     `id` names this text in this scope, so an exact repeat is one retrieve. `scope` is 64 hex
-    digits. `exact_only` says why other wordings are not considered; None: they are.
+    digits, `tenant` a keyed digest of 32. `exact_only` says why other wordings are not
+    considered; None: they are.
     """
 
     id: uuid.UUID
     scope: str
     text: str
     model: str
+    tenant: str
     exact_only: str | None
 
 
@@ -132,8 +134,14 @@ def read(
         scope=scope,
         text=text,
         model=body["model"],
+        tenant=tenant_digest(tenant, secret),
         exact_only=_exact_only(body, earlier, policy) if plain else "not_plain_text",
     )
+
+
+def tenant_digest(tenant: Sequence[str], secret: bytes) -> str:
+    """Return the name under which a tenant stands in evidence and flushes: 32 hex digits."""
+    return hmac.new(secret, canonical(["tenant", *tenant]), hashlib.sha256).hexdigest()[:32]
 
 
 def normalise(text: str) -> str:

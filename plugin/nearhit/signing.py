@@ -9,7 +9,6 @@ import hmac
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from nearhit.errors import ConfigError
@@ -86,8 +85,3 @@ def sign(entry: Entry, secret: bytes) -> str:
 def is_authentic(entry: Entry, secret: bytes) -> bool:
     """Tell whether the entry was signed with this secret, in constant time."""
     return hmac.compare_digest(entry.signature, sign(entry, secret))
-
-
-def tenant_digest(tenant: Sequence[str], secret: bytes) -> str:
-    """Return the name under which a tenant stands in the evidence: 32 hex digits."""
-    return hmac.new(secret, canonical(["tenant", *tenant]), hashlib.sha256).hexdigest()[:32]

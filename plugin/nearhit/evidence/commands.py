@@ -20,6 +20,7 @@ from nearhit.evidence.journal import FILE, Decision, Journal
 from nearhit.evidence.judge import judge, verdict_request
 from nearhit.evidence.report import Report, as_text, sample_of, summarise
 from nearhit.evidence.watch import errors_of
+from nearhit.remote import KEY
 
 _CHARS_A_TOKEN: Final = 4  # of English, roughly: for an estimate of what judging costs
 _TIMEOUT_S: Final = 120.0
@@ -151,10 +152,10 @@ def _judge_all(options: argparse.Namespace, journal: Journal, missing: Sequence[
     )
     if not options.yes and input("go on? [y/N] ").strip().lower() not in ("y", "yes"):
         return
-    key = os.environ.get("NEARHIT_PROXY_KEY", "")
+    key = os.environ.get(KEY, "")
     if not key:
         raise ConfigError(
-            "NEARHIT_PROXY_KEY must be a key of the proxy, got nothing; export one that may use "
+            f"{KEY} must be a key of the proxy, got nothing; export one that may use "
             "the judge's model"
         )
     asyncio.run(_judge_missing(options, key, journal, missing))

@@ -4,6 +4,7 @@ DATA_DIR/evidence.sqlite3
 
     decisions   a question, the stored one that was nearest to serving it, both answers, labels
     quarantine  questions that an entry must not serve, nor any nearer to them than to its own
+    flushes     since when the answers of a tenant or model group count
     tally       requests and tokens by day, model and outcome
 
 The file holds questions and answers, as the store does; it can be read by its owner alone.
@@ -30,6 +31,7 @@ FILE: Final = "evidence.sqlite3"
 SCHEMA: Final = 1
 MAX_TEXT: Final = 8_000  # characters of an answer that are kept: enough to judge it by
 _BUSY_S: Final = 5.0
+_MAX_QUARANTINED: Final = 10_000
 _KEEP_DAYS: Final = 400  # of the tally
 
 Kind = Literal["served", "shadow", "near", "complaint"]
@@ -47,6 +49,7 @@ CREATE INDEX decisions_at ON decisions (at);
 CREATE TABLE quarantine (
   decision TEXT PRIMARY KEY, at INTEGER, entry TEXT, decider TEXT, vector BLOB
 ) STRICT;
+CREATE TABLE flushes (what TEXT PRIMARY KEY, at INTEGER) STRICT;
 CREATE TABLE tally (
   day INTEGER, model TEXT, outcome TEXT, requests INTEGER, prompt_tokens INTEGER,
   completion_tokens INTEGER, PRIMARY KEY (day, model, outcome)
@@ -101,6 +104,21 @@ class Decision:
     def label(self) -> str:
         """What counts: a person's word before a judge's; "" where there is neither."""
         return self.person or self.judge
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A decision of the live sample, and what is said of it.
+
+    Attributes:
+        at: Unix seconds.
+        confidence: probability that was stated.
+        is_wrong: the label: a person's before a judge's.
+    """
+
+    at: int
+    confidence: float
+    is_wrong: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,7 +252,33 @@ class Journal:
                         "INSERT INTO quarantine VALUES (?,?,?,?,?)",
                         (found.id, int(time.time()), found.entry, found.decider, found.vector),
                     )
+                    db.execute(
+                        "DELETE FROM quarantine WHERE rowid IN (SELECT rowid FROM quarantine "
+                        "ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+                        (_MAX_QUARANTINED,),
+                    )
         return found
+
+    def verified(self, decider: str, limit: int) -> list[Verified]:
+        """Return the newest of the live sample that have a label, without their texts."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT at, confidence, coalesce(nullif(person, ''), judge) = 'wrong' "
+                "FROM decisions WHERE sampled AND decider = ? AND kind IN ('served', 'shadow') "
+                "AND veto = '' AND person || judge <> '' ORDER BY at DESC, rowid DESC LIMIT ?",
+                (decider, limit),
+            ).fetchall()
+        return [Verified(at, confidence, bool(is_wrong)) for at, confidence, is_wrong in rows]
+
+    def flush(self, what: str, at: int) -> None:
+        """Note that answers of ``tenant:<digest>`` or ``model:<name>`` up to `at` do not count."""
+        with self._writing() as db:
+            db.execute("INSERT OR REPLACE INTO flushes VALUES (?, ?)", (what, at))
+
+    def flushes(self) -> dict[str, int]:
+        """Return until when answers do not count, Unix seconds, by what was flushed."""
+        with self._lock:
+            return dict(self._db.execute("SELECT what, at FROM flushes").fetchall())
 
     def quarantined(self, decider: str) -> list[Quarantined]:
         """Return what must not be served, by vectors of one decider."""
@@ -269,12 +313,6 @@ class Journal:
                 (since // 86_400,),
             ).fetchall()
         return [Tally(*row) for row in rows]
-
-    def changes(self) -> tuple[int, int]:
-        """Return a value that differs after a change by anyone: what was read may be stale."""
-        with self._lock:
-            version = self._db.execute("PRAGMA data_version").fetchone()[0]
-            return int(version), self._db.total_changes
 
     def close(self) -> None:
         """Let go of the file."""

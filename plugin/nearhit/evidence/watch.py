@@ -24,7 +24,7 @@ from nearhit.config import Settings
 from nearhit.decision import QUARANTINE, Candidate, Hit, Miss, decide
 from nearhit.evidence.bounds import Errors, Share, wrong_share
 from nearhit.evidence.calibration import read_calibration
-from nearhit.evidence.journal import Decision, Journal
+from nearhit.evidence.journal import Journal, Verified
 from nearhit.metrics import LIVE_WRONG_SHARE, QUARANTINED, TIGHTENED
 from nearhit.store.base import Vector
 
@@ -33,6 +33,7 @@ _log = logging.getLogger("nearhit")
 HALF_LIFE_S: Final = 7 * 86_400  # of a label: traffic drifts
 NEVER: Final = 2.0  # no confidence is that high
 _LABELS: Final = 2_000  # newest ones that are looked at
+_FADE_S: Final = 60.0  # between looks at an unchanged sample, whose labels fade
 _FEWEST_WRONG: Final = 3  # below that, looking again and again would find chance sooner or later
 _NONE: Final = Share(0.0, 0.0, 1.0, 0.0)
 
@@ -46,12 +47,14 @@ class Belief:
         calibrated: the operator's own thresholds, by target precision as the file has it.
         tightened: threshold that the live sample asks for; 0: it asks for none.
         live: share of wrong answers among the served, by the live sample.
+        flushes: Unix seconds up to which answers do not count, by tenant or model group.
     """
 
     quarantine: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     calibrated: dict[str, float] = field(default_factory=dict)
     tightened: float = 0.0
     live: Share = _NONE
+    flushes: dict[str, int] = field(default_factory=dict)
 
 
 class Watch:
@@ -61,6 +64,13 @@ class Watch:
         self.settings = settings
         self._clock = clock
         self.belief = Belief()
+        self._sample: list[Verified] = []
+        self._next = 0.0
+
+    def flushed_at(self, tenant: str, model: str) -> int:
+        """Return the Unix second up to which answers to a tenant and model do not count."""
+        flushes = self.belief.flushes
+        return max(flushes.get(f"tenant:{tenant}", 0), flushes.get(f"model:{model}", 0))
 
     def decide(
         self, candidates: Sequence[Candidate], shipped: float, settings: Settings
@@ -116,16 +126,16 @@ class Watch:
             grouped.setdefault(one.entry, []).append(one.vector)
         quarantine = {entry: np.stack(vectors) for entry, vectors in grouped.items()}
         calibrated = read_calibration(self.settings.data_dir, decider)
-        self.belief = replace(self.belief, quarantine=quarantine, calibrated=calibrated)
+        self.belief = replace(
+            self.belief, quarantine=quarantine, calibrated=calibrated, flushes=journal.flushes()
+        )
         QUARANTINED.set(sum(map(len, grouped.values())))
-        sample = [
-            one
-            for one in journal.recent(_LABELS, decider=decider)
-            if one.sampled and one.label and not one.veto and one.kind in ("served", "shadow")
-        ]
-        self._tighten(sample, self._untightened(shipped, self.settings))
+        sample, now = journal.verified(decider, _LABELS), self._clock()
+        if sample != self._sample or now > self._next:
+            self._sample, self._next = sample, now + _FADE_S
+            self._tighten(sample, self._untightened(shipped, self.settings))
 
-    def _tighten(self, sample: Sequence[Decision], base: float) -> None:
+    def _tighten(self, sample: Sequence[Verified], base: float) -> None:
         threshold, live = tightened(
             sample, base, self.settings.target_precision, errors_of(self.settings), self._clock()
         )
@@ -149,7 +159,7 @@ class Watch:
 
 
 def tightened(
-    sample: Sequence[Decision], base: float, target: float, errors: Errors, now: float
+    sample: Sequence[Verified], base: float, target: float, errors: Errors, now: float
 ) -> tuple[float, Share]:
     """Return the threshold that a live sample asks for, and the wrong share at the one in force.
 
@@ -165,25 +175,19 @@ def tightened(
         higher threshold is any better; the share at `base`.
     """
     ranked = sorted(
-        (one for one in sample if one.confidence >= base), key=lambda one: one.confidence
+        (one for one in sample if one.confidence >= base), key=lambda one: -one.confidence
     )
-
-    def share_of(some: Sequence[Decision]) -> Share:
-        return wrong_share(
-            [one.label == "wrong" for one in some],
-            [0.5 ** (max(0.0, now - one.at) / HALF_LIFE_S) for one in some],
-            errors,
-        )
-
-    live = share_of(ranked)
-    if live.low <= 1 - target or sum(one.label == "wrong" for one in ranked) < _FEWEST_WRONG:
+    weights = [0.5 ** (max(0.0, now - one.at) / HALF_LIFE_S) for one in ranked]
+    live = wrong_share([one.is_wrong for one in ranked], weights, errors)
+    if live.low <= 1 - target or sum(one.is_wrong for one in ranked) < _FEWEST_WRONG:
         return 0.0, live
-    for start in range(1, len(ranked)):
-        if ranked[start].confidence > ranked[start - 1].confidence:
-            rest = share_of(ranked[start:])
-            if rest.value <= 1 - target:
-                return ranked[start].confidence, live
-    return NEVER, live
+    threshold, total, wrong = NEVER, 0.0, 0.0
+    for one, weight, below in zip(ranked, weights, [*ranked[1:], None], strict=True):
+        total, wrong = total + weight, wrong + weight * one.is_wrong
+        is_last = below is None or below.confidence < one.confidence
+        if is_last and errors.true(wrong / total) <= 1 - target:
+            threshold = one.confidence
+    return threshold, live
 
 
 def errors_of(settings: Settings) -> Errors:

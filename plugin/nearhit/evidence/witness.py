@@ -19,11 +19,11 @@ from nearhit.cache import Cache, Lookup, threshold_of
 from nearhit.config import Settings
 from nearhit.decision import Candidate, Hit, Miss
 from nearhit.errors import ConfigError
-from nearhit.evidence.journal import MAX_TEXT, By, Decision, Journal, Kind, Label, new_id
+from nearhit.evidence.journal import MAX_TEXT, By, Decision, Journal, Kind, Label, Tally, new_id
 from nearhit.evidence.judge import Ask, answer_text, judge
 from nearhit.metrics import VERIFIED, FaultLog
 
-LOOK_EVERY_S: Final = 2.0  # between looks at what other workers, and people, have written
+LOOK_EVERY_S: Final = 1.0  # between looks at what other workers, and people, have written
 _HOUR_S: Final = 3600.0
 _MAX_PENDING: Final = 64  # writes that wait; one more is dropped
 _MAX_VERIFYING: Final = 2  # verifications at once
@@ -105,27 +105,27 @@ class Witness:
             before[2] + completed,
         )
 
-    def served(self, lookup: Lookup, tenant: str, request: Mapping[str, Any]) -> str | None:
+    def served(self, lookup: Lookup, request: Mapping[str, Any]) -> str | None:
         """Write down a hit in other words, and perhaps verify it; return the decision's id."""
-        decision = self._decision(lookup, "served", tenant)
+        decision = self._decision(lookup, "served")
         if decision is None:
             return None
         ask = self._draw()
         self._spawn(self._verify(ask, decision, request) if ask else self._add(decision))
         return decision.id
 
-    def answered(self, lookup: Lookup, kind: Kind, tenant: str, packed: str) -> None:
+    def answered(self, lookup: Lookup, kind: Kind, packed: str) -> None:
         """Write down what was not served, with the model's own answer."""
-        decision = self._decision(lookup, kind, tenant)
+        decision = self._decision(lookup, kind)
         if decision is None:
             return
         decision = replace(decision, fresh_answer=answer_text(packed)[:MAX_TEXT])
         ask = self._draw() if kind == "shadow" else None
         self._spawn(self._compare(ask, decision) if ask else self._add(decision))
 
-    def blamed(self, lookup: Lookup, tenant: str) -> None:
+    def blamed(self, lookup: Lookup) -> None:
         """Write down that a client says of this hit that it is wrong."""
-        decision = self._decision(lookup, "complaint", tenant)
+        decision = self._decision(lookup, "complaint")
         if decision is not None:
             self._spawn(self._blame(decision))
 
@@ -136,6 +136,25 @@ class Witness:
         found = await asyncio.to_thread(self._journal.label, decision_id, label, by)
         await self.look()
         return found
+
+    async def flush(self, what: str) -> bool:
+        """Let answers of ``tenant:<digest>`` or ``model:<name>`` given so far no longer count.
+
+        Known to this worker when it returns, to others at their next look. False: the journal is
+        not open.
+        """
+        if self._journal is None:
+            return False
+        await asyncio.to_thread(self._journal.flush, what, int(self._clock()))
+        await self.look()
+        return True
+
+    async def tally(self, days: int) -> list[Tally]:
+        """Return requests and tokens of the last days."""
+        if self._journal is None:
+            return []
+        since = int(self._clock()) - 86_400 * days
+        return await asyncio.to_thread(self._journal.tally, since=since)
 
     async def get(self, decision_id: str) -> Decision | None:
         """Return a decision."""
@@ -153,7 +172,7 @@ class Witness:
 
     # ---- the work --------------------------------------------------------------------------
 
-    def _decision(self, lookup: Lookup, kind: Kind, tenant: str) -> Decision | None:
+    def _decision(self, lookup: Lookup, kind: Kind) -> Decision | None:
         """Describe the candidate that was served, or came nearest to it; None: not worth it."""
         if self._journal is None or lookup.vector is None:
             return None
@@ -167,7 +186,7 @@ class Witness:
             id=new_id(),
             at=int(self._clock()),
             kind=kind,
-            tenant=tenant,
+            tenant=lookup.question.tenant,
             decider=self._cache.decider,
             entry=str(chosen.entry.id),
             question=lookup.question.text,

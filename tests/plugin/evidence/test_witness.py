@@ -117,9 +117,9 @@ def given(**settings: Any) -> pytest.MarkDecorator:
 
 
 async def test_hit_is_written_down_answered_by_the_model_and_judged(stand: Stand) -> None:
-    name = stand.witness.served(await stand.hit(), "alice", REQUEST)
+    name = stand.witness.served(await stand.hit(), REQUEST)
     (found,) = await stand.decisions()
-    assert (found.id, found.kind, found.tenant) == (name, "served", "alice")
+    assert (found.id, found.kind, found.tenant) == (name, "served", ask("any").tenant)
     assert (found.question, found.stored_question) == ("revert commit", "undo commit")
     assert (found.stored_answer, found.fresh_answer) == ("Use git reset.", "Use git revert.")
     assert (found.sampled, found.judge, found.confidence) == (True, "right", 0.95)
@@ -133,14 +133,14 @@ async def test_answer_that_is_judged_wrong_is_not_served_to_that_question_again(
     stand: Stand,
 ) -> None:
     stand.models.verdict = "wrong."
-    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    stand.witness.served(await stand.hit(), REQUEST)
     await stand.witness.close()
     assert await reason(stand, "revert commit") == "quarantine"
 
 
 @given(verify_sample=0.0)
 async def test_without_a_sample_a_hit_is_written_down_and_nobody_is_asked(stand: Stand) -> None:
-    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    stand.witness.served(await stand.hit(), REQUEST)
     (found,) = await stand.decisions()
     assert (found.sampled, found.label) == (False, "")
     assert stand.models.asked == []
@@ -150,7 +150,7 @@ async def test_without_a_sample_a_hit_is_written_down_and_nobody_is_asked(stand:
 async def test_budget_bounds_what_is_verified_in_an_hour(stand: Stand) -> None:
     over = VERIFIED.labels("over_budget")._value.get()
     for _ in range(8):
-        stand.witness.served(await stand.hit(), "alice", REQUEST)
+        stand.witness.served(await stand.hit(), REQUEST)
         await asyncio.sleep(0.1)  # one at a time: no more than two are verified at once
     assert sum(one.sampled for one in await stand.decisions()) == 3
     assert VERIFIED.labels("over_budget")._value.get() == over + 5
@@ -159,7 +159,7 @@ async def test_budget_bounds_what_is_verified_in_an_hour(stand: Stand) -> None:
 @pytest.mark.parametrize("verdict", ["maybe", "", None, "RIGHT or WRONG", "right, I think"])
 async def test_reply_that_is_no_verdict_labels_nothing(stand: Stand, verdict: str | None) -> None:
     stand.models.verdict = verdict
-    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    stand.witness.served(await stand.hit(), REQUEST)
     (found,) = await stand.decisions()
     assert (found.sampled, found.label) == (True, "")
 
@@ -167,7 +167,7 @@ async def test_reply_that_is_no_verdict_labels_nothing(stand: Stand, verdict: st
 async def test_model_that_fails_costs_the_verification_and_nothing_else(stand: Stand) -> None:
     failed = FAULTS.labels("evidence", "failed")._value.get()
     stand.models.error = ConnectionError("down")
-    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    stand.witness.served(await stand.hit(), REQUEST)
     (found,) = await stand.decisions()
     assert (found.sampled, found.label) == (False, "")
     assert FAULTS.labels("evidence", "failed")._value.get() == failed + 1
@@ -175,7 +175,7 @@ async def test_model_that_fails_costs_the_verification_and_nothing_else(stand: S
 
 @given(evidence={"judge": None})
 async def test_without_a_judge_both_answers_are_kept_for_a_person(stand: Stand) -> None:
-    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    stand.witness.served(await stand.hit(), REQUEST)
     (found,) = await stand.decisions()
     assert (found.fresh_answer, found.label) == ("Use git revert.", "")
 
@@ -184,7 +184,7 @@ async def test_without_a_judge_both_answers_are_kept_for_a_person(stand: Stand) 
 async def test_would_be_hit_is_compared_with_the_answer_that_the_model_gave_anyway(
     stand: Stand,
 ) -> None:
-    stand.witness.answered(await stand.hit(), "shadow", "alice", FRESH)
+    stand.witness.answered(await stand.hit(), "shadow", FRESH)
     (found,) = await stand.decisions()
     assert (found.kind, found.fresh_answer, found.judge) == ("shadow", "Use git revert.", "right")
     assert len(stand.models.asked) == 1
@@ -197,14 +197,14 @@ async def test_miss_is_written_down_where_it_came_near(
     stand.verifier.told["undo commit"] = confidence
     lookup = await stand.cache.answer(ask("revert commit"))
     assert isinstance(lookup.outcome, Miss)
-    stand.witness.answered(lookup, "near", "alice", FRESH)
+    stand.witness.answered(lookup, "near", FRESH)
     found = await stand.decisions()
     assert [one.kind for one in found] == (["near"] if kept else [])
     assert stand.models.asked == []
 
 
 async def test_complaint_quarantines_and_is_no_sample(stand: Stand) -> None:
-    stand.witness.blamed(await stand.hit(), "alice")
+    stand.witness.blamed(await stand.hit())
     (found,) = await stand.decisions()
     assert (found.kind, found.person, found.sampled) == ("complaint", "wrong", False)
     assert await reason(stand, "drop commit") == "quarantine"
@@ -212,13 +212,13 @@ async def test_complaint_quarantines_and_is_no_sample(stand: Stand) -> None:
 
 async def test_exact_repeat_is_no_decision(stand: Stand) -> None:
     lookup = await stand.cache.answer(ask("undo commit"))
-    assert stand.witness.served(lookup, "alice", REQUEST) is None
+    assert stand.witness.served(lookup, REQUEST) is None
     assert await stand.decisions() == []
 
 
 async def test_another_worker_learns_what_this_one_found(stand: Stand, tmp_path: Path) -> None:
     other = Journal(tmp_path)
-    stand.witness.served(await stand.hit(), "alice", REQUEST)
+    stand.witness.served(await stand.hit(), REQUEST)
     await stand.witness.close()
     (served,) = other.recent(10)
     other.label(served.id, "wrong", "person")
@@ -247,7 +247,7 @@ async def test_requests_are_tallied_with_the_tokens_they_saved(
 async def test_with_no_decisions_to_keep_no_file_is_made(tmp_path: Path) -> None:
     stand = Stand(tmp_path, Clock(NOW), evidence={"decisions": 0})
     await stand.witness.run()
-    assert stand.witness.served(await stand.hit_after_learning(), "alice", REQUEST) is None
+    assert stand.witness.served(await stand.hit_after_learning(), REQUEST) is None
     await stand.witness.close()
     await stand.store.close()
     assert not (tmp_path / FILE).exists()
@@ -258,6 +258,6 @@ async def test_journal_that_cannot_be_opened_costs_no_answer(tmp_path: Path) -> 
     stand = Stand(tmp_path, Clock(NOW))
     with pytest.raises(StoreError, match="must be a SQLite file"):
         await stand.witness.look()
-    assert stand.witness.served(await stand.hit_after_learning(), "alice", REQUEST) is None
+    assert stand.witness.served(await stand.hit_after_learning(), REQUEST) is None
     await stand.witness.close()
     await stand.store.close()

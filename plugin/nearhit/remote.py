@@ -1,0 +1,141 @@
+"""The commands that talk to a running proxy: stats, explain, flush, delete and feedback.
+
+They call the routes of `api` with the key in NEARHIT_PROXY_KEY.
+"""
+
+import argparse
+import json
+import os
+from typing import Any, Final
+
+import httpx
+
+from nearhit.errors import ConfigError, StoreError
+
+KEY: Final = "NEARHIT_PROXY_KEY"
+_TIMEOUT_S: Final = 30.0
+_WIDTH: Final = 78
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the parser's subparsers."""
+    stats = commands.add_parser("stats", help="requests, tokens and entries of a running proxy")
+    explain = commands.add_parser("explain", help="what would become of a question, and why")
+    explain.add_argument("question")
+    explain.add_argument("--model", required=True, help="the model group that is asked")
+    explain.add_argument("--system", help="the system prompt that goes before the question")
+    flush = commands.add_parser("flush", help="forget answers: all, or of a model or tenant")
+    what = flush.add_mutually_exclusive_group(required=True)
+    what.add_argument("--all", action="store_true", default=None)
+    what.add_argument("--model", help="a model group")
+    what.add_argument("--tenant", nargs=2, metavar=("KIND", "ID"), help="key, team, org and its id")
+    delete = commands.add_parser("delete", help="forget one answer")
+    delete.add_argument("entry", help="the x-nearhit-entry of an answer")
+    feedback = commands.add_parser("feedback", help="say that an answer was wrong, or right")
+    feedback.add_argument("decision", help="the x-nearhit-decision of an answer")
+    feedback.add_argument("label", choices=("wrong", "right"))
+    for parser, run in (
+        (stats, _stats),
+        (explain, _explain),
+        (flush, _flush),
+        (delete, _delete),
+        (feedback, _feedback),
+    ):
+        parser.add_argument("--proxy", default="http://127.0.0.1:4000", help="where it listens")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.set_defaults(run=run)
+
+
+def _call(options: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
+    """Call a route.
+
+    Raises:
+        ConfigError: there is no key.
+        StoreError: the proxy does not answer, or refuses.
+    """
+    key = os.environ.get(KEY, "")
+    if not key:
+        raise ConfigError(f"{KEY} must be a key of the proxy, got nothing; export one")
+    try:
+        response = httpx.request(
+            method,
+            f"{options.proxy.rstrip('/')}/nearhit/{path}",
+            json=body,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=_TIMEOUT_S,
+            trust_env=False,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise StoreError(
+            f"--proxy must be a proxy with nearhit, got {type(error).__name__} from "
+            f"{options.proxy}; check where it listens"
+        ) from None
+    if response.status_code != 200:
+        raise StoreError(
+            f"{method} /nearhit/{path} was refused with {response.status_code}: "
+            f"{response.text[:200]}"
+        )
+    return response.json()
+
+
+def _stats(options: argparse.Namespace) -> int:
+    found = _call(options, "GET", "stats")
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    counts: dict[str, int] = {}
+    tokens = 0
+    for row in found["tally"]:
+        counts[row["outcome"]] = counts.get(row["outcome"], 0) + row["requests"]
+        tokens += row["prompt_tokens"] + row["completion_tokens"]
+    asked = sum(counts.values())
+    print(f"{asked} requests in {found['days']} days, {found['entries']} answers held")
+    for name, count in sorted(counts.items()):
+        print(f"  {name:<18} {count:>8}  {100 * count / asked:5.1f} %")
+    live = found["live_wrong_share"]
+    print(f"tokens of the hits       {tokens:,}")
+    print(f"quarantined questions    {found['quarantined']}")
+    if live["labels"]:
+        low, high = 100 * live["low"], 100 * live["high"]
+        print(f"wrong among verified     {100 * live['value']:.1f} % ({low:.1f} to {high:.1f})")
+    if found["tightened"]:
+        print(f"tightened to confidence  {found['tightened']:.4f}")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    messages = [{"role": "system", "content": options.system}] if options.system else []
+    messages.append({"role": "user", "content": options.question})
+    found = _call(options, "POST", "explain", {"model": options.model, "messages": messages})
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    print(f"{found['outcome']}: {found.get('kind') or found.get('reason')}")
+    if found.get("candidates"):
+        print("similarity  confidence  forbidden by  stored question")
+    for one in found.get("candidates", []):
+        text = " ".join(one["stored_question"].split())[:_WIDTH]
+        veto = one["veto"] or "-"
+        print(f"{one['similarity']:>10.4f}  {one['confidence']:>10.4f}  {veto:<12}  {text}")
+    return 0
+
+
+def _flush(options: argparse.Namespace) -> int:
+    given = {"all": options.all, "model": options.model, "tenant": options.tenant}
+    body = {name: value for name, value in given.items() if value is not None}
+    found = _call(options, "POST", "flush", body)
+    print(json.dumps(found) if options.json else f"flushed {json.dumps(found['flushed'])}")
+    return 0
+
+
+def _delete(options: argparse.Namespace) -> int:
+    found = _call(options, "DELETE", f"entries/{options.entry}")
+    print(json.dumps(found) if options.json else f"deleted {found['deleted']}")
+    return 0
+
+
+def _feedback(options: argparse.Namespace) -> int:
+    body = {"decision": options.decision, "label": options.label}
+    found = _call(options, "POST", "feedback", body)
+    print(json.dumps(found) if options.json else f"{found['decision']} is {found['label']}")
+    return 0

@@ -1,0 +1,155 @@
+"""The routes beside LiteLLM's own, and the commands that call them, on a real proxy."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway import MODEL, Gateway, Upstream, config_of, running
+from nearhit.cli import main
+
+QUESTION = "How do I enable two-factor authentication on my GitHub account?"
+SAME = "How can I enable two-factor authentication on my GitHub account?"
+DISABLE = "How do I disable two-factor authentication on my GitHub account?"
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def admin_proxy(
+    tmp_path_factory: pytest.TempPathFactory, upstream_server: str, real_artefacts: Any
+) -> Iterator[Gateway]:
+    config = config_of(upstream_server, nearhit={"deadline_ms": 5000})
+    with running(tmp_path_factory.mktemp("api"), config, real_artefacts) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def proxy(admin_proxy: Gateway, upstream: Upstream, request: pytest.FixtureRequest) -> Gateway:
+    admin_proxy.system = f"You serve {request.node.name}."
+    return admin_proxy
+
+
+@pytest.fixture
+def command(
+    admin_proxy: Gateway, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    def run(*words: str, key: str = "sk-admin") -> tuple[int, str]:
+        monkeypatch.setenv("NEARHIT_PROXY_KEY", key)
+        capsys.readouterr()
+        status = main([*words, "--proxy", admin_proxy.url])
+        shown = capsys.readouterr()
+        return status, shown.out + shown.err
+
+    return run
+
+
+def call(gateway: Gateway, method: str, path: str, key: str, body: Any = None) -> httpx.Response:
+    headers = {"authorization": f"Bearer {key}"}
+    return gateway.client.request(method, f"/nearhit/{path}", json=body, headers=headers)
+
+
+def test_explain_names_what_decided_and_serves_counts_and_asks_nothing(
+    proxy: Gateway, upstream: Upstream, command: Command
+) -> None:
+    proxy.learn(QUESTION)
+    asked = upstream.count
+
+    def explained(text: str, key: str = "sk-alice") -> Any:
+        body = {"model": MODEL, "messages": proxy.messages(text)}
+        return call(proxy, "POST", "explain", key, body).json()
+
+    assert (explained(QUESTION)["outcome"], explained(QUESTION)["kind"]) == ("hit", "exact")
+    near = explained(SAME)
+    assert (near["outcome"], near["kind"]) == ("hit", "semantic")
+    assert near["candidates"][0]["stored_question"] == QUESTION
+    assert near["candidates"][0]["confidence"] > 0.99
+    other = explained(DISABLE)
+    assert other["outcome"] == "miss"
+    assert other["candidates"][0]["veto"] == "polarity"
+    assert explained("What is the weather today?") == {"outcome": "bypass", "reason": "freshness"}
+    assert explained(QUESTION, key="sk-bob") == {
+        "outcome": "miss",
+        "reason": "nothing_near",
+        "candidates": [],
+    }
+    assert upstream.count == asked
+    words = ("explain", DISABLE, "--model", MODEL, "--system", proxy.system)
+    status, shown = command(*words, key="sk-alice")
+    assert (status, "polarity" in shown, QUESTION in shown) == (0, True, True)
+
+
+def test_flush_of_a_model_or_a_tenant_forgets_theirs_alone_and_at_once(
+    proxy: Gateway, upstream: Upstream, command: Command
+) -> None:
+    for key in ("sk-alice", "sk-bob"):
+        proxy.learn(QUESTION, key=key)
+        proxy.learn(QUESTION, key=key, model="gpt-4o")
+    time.sleep(1.1)  # a flush counts in whole seconds
+    assert command("flush", "--model", "gpt-4o") == (0, 'flushed {"model": "gpt-4o"}\n')
+    assert proxy.ask(QUESTION, model="gpt-4o").outcome == "miss"
+    assert proxy.ask(QUESTION).outcome == "hit"
+    assert command("flush", "--tenant", "key", "hash-of-sk-bob")[0] == 0
+    assert proxy.ask(SAME, key="sk-bob").outcome == "miss"
+    assert proxy.ask(QUESTION, key="sk-bob").outcome == "miss"
+    assert proxy.ask(QUESTION).outcome == "hit"
+    time.sleep(1.1)
+    proxy.learn("How do I bake bread without an oven?", key="sk-bob")
+
+
+def test_flush_of_all_forgets_all_and_delete_forgets_one(proxy: Gateway, command: Command) -> None:
+    first = "How do I descale a kettle?"
+    proxy.learn(first)
+    proxy.learn(QUESTION)
+    entry = proxy.ask(first).headers["x-nearhit-entry"]
+    assert command("delete", entry) == (0, f"deleted {entry}\n")
+    assert proxy.ask(first).outcome == "miss"
+    assert proxy.ask(QUESTION).outcome == "hit"
+    assert command("flush", "--all")[0] == 0
+    assert proxy.ask(QUESTION).outcome == "miss"
+
+
+def test_stats_count_requests_and_answers(proxy: Gateway, command: Command) -> None:
+    proxy.learn(QUESTION)
+    end = time.monotonic() + 15
+    while "hit_exact" not in (shown := command("stats")[1]):
+        assert time.monotonic() < end, shown
+        time.sleep(0.2)
+    found = json.loads(command("stats", "--json")[1])
+    assert found["entries"] >= 1
+    assert {row["model"] for row in found["tally"]} >= {MODEL}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "stats", None),
+        ("POST", "flush", {"all": True}),
+        ("DELETE", "entries/00000000-0000-0000-0000-000000000001", None),
+    ],
+)
+def test_routes_of_admins_are_closed_to_tenants_and_strangers(
+    proxy: Gateway, method: str, path: str, body: Any
+) -> None:
+    assert call(proxy, method, path, "sk-alice", body).status_code == 403
+    assert call(proxy, method, path, "sk-unknown", body).status_code == 401
+    assert call(proxy, method, path, "sk-admin", body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"all": False}, {"all": True, "model": "m"}, {"tenant": ["key"]}, {"what": 1}]
+)
+def test_flush_of_nothing_or_of_two_things_is_refused(proxy: Gateway, body: Any) -> None:
+    assert call(proxy, "POST", "flush", "sk-admin", body).status_code == 422
+
+
+def test_commands_say_what_is_wrong(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    status, shown = command("stats", key="sk-alice")
+    assert (status, "refused with 403" in shown) == (1, True)
+    status, shown = command("delete", "../flush")
+    assert (status, "refused with" in shown) == (1, True)
+    assert main(["stats", "--proxy", "http://127.0.0.1:9"]) == 1
+    assert "got ConnectError from http://127.0.0.1:9" in capsys.readouterr().err
