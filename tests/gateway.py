@@ -49,6 +49,17 @@ class Reply:
         return "".join(delta.get("content") or "" for delta in deltas)
 
 
+def streamed(got: httpx.Response) -> Reply:
+    """Read a stream of server-sent events to its end."""
+    chunks, ended = [], False
+    for line in got.iter_lines():
+        data = line.removeprefix("data: ")
+        ended = ended or data == "[DONE]"
+        if line.startswith("data: ") and not ended:
+            chunks.append(json.loads(data))
+    return Reply(got.status_code, got.headers, None, chunks, ended)
+
+
 class Upstream:
     """The model: what it is told to do, and what it was asked."""
 
@@ -101,15 +112,9 @@ class Gateway:
         return Reply(response.status_code, response.headers, response.json())
 
     def _stream(self, body: JSON, key: str, headers: JSON) -> Reply:
-        chunks, ended = [], False
         sent = {"authorization": f"Bearer {key}", **headers}
         with self.client.stream("POST", "/v1/chat/completions", json=body, headers=sent) as got:
-            for line in got.iter_lines():
-                data = line.removeprefix("data: ")
-                ended = ended or data == "[DONE]"
-                if line.startswith("data: ") and not ended:
-                    chunks.append(json.loads(data))
-            return Reply(got.status_code, got.headers, None, chunks, ended)
+            return streamed(got)
 
     def learn(self, text: Any, key: str = "sk-alice", **fields: Any) -> Reply:
         """Ask a new question, wait until its answer is stored, return the model's answer."""
