@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -207,3 +208,14 @@ def wait_until_warm(gateway: Gateway) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"the encoder never came up:\n{gateway.server.printed()[-3000:]}")
+
+
+def store_process(gateway: Gateway) -> int:
+    """The pid of the proxy's store process."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"nearhit.store.daemon {gateway.folder / 'data'}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(found.stdout.split()[0])

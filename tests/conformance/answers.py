@@ -40,7 +40,7 @@ DETAILS = {
 ANSWERS: dict[str, JSON] = {
     "a long text": say("A line of text.\n\n" * 60),
     "code": say("```py\nif x:\n\treturn  1\n```\n"),
-    "all kinds of characters": say("naïve 你好 \U0001f600 e\u0301 \u200d <b>&amp;</b> \\n \"q\""),
+    "all kinds of characters": say('naïve 你好 \U0001f600 e\u0301 \u200d <b>&amp;</b> \\n "q"'),
     "JSON in the text": say('{"steps": [1, 2.50, null, "\\u00e9"]}'),
     "blanks at both ends": say("  two before, two after  "),
     "reasoning": say("Yes.", reasoning_content="Let me think. It is so."),
@@ -95,8 +95,15 @@ CHUNKINGS: dict[str, tuple[list[JSON], str]] = {
         "Glue it.",
     ),
     "chunks that say nothing": (
-        [_OPEN, chunk({}), chunk({"content": "Glue"}), chunk({"content": ""}), chunk({}),
-         chunk({"content": " it."}), _CLOSE],
+        [
+            _OPEN,
+            chunk({}),
+            chunk({"content": "Glue"}),
+            chunk({"content": ""}),
+            chunk({}),
+            chunk({"content": " it."}),
+            _CLOSE,
+        ],
         "Glue it.",
     ),
     "a letter and its accent apart": (

@@ -25,8 +25,19 @@ curtain doorbell drum dumbbell fireplace flagpole fountain greenhouse guitar ham
 helmet hinge jacket kayak kettle ladder lantern lawnmower mattress microscope mirror mosaic oven
 paintbrush piano pillow raincoat rug saddle sandpit scarf sculpture skateboard sofa stapler
 sundial surfboard teapot telescope tent toaster trampoline trumpet typewriter umbrella vase violin
-wagon wardrobe wheelbarrow windmill wok xylophone zipper""".split()
-_MANNERS = "wooden folding antique painted rusty miniature portable striped heavy borrowed".split()
+wagon wardrobe wheelbarrow windmill wok xylophone zipper""".split()  # noqa: SIM905 - reads as words
+_MANNERS = (
+    "wooden",
+    "folding",
+    "antique",
+    "painted",
+    "rusty",
+    "miniature",
+    "portable",
+    "striped",
+    "heavy",
+    "borrowed",
+)
 
 
 def subjects() -> Iterator[str]:
@@ -51,9 +62,7 @@ class Target:
 
     def plan(self, about: str, **plan: Any) -> None:
         """Tell the model what to do with questions about this."""
-        self.control.post(
-            "/control/script", params={"about": about}, json=plan
-        ).raise_for_status()
+        self.control.post("/control/script", params={"about": about}, json=plan).raise_for_status()
 
     def calls(self, about: str) -> int:
         """Return how often the model was asked about this."""

@@ -32,9 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance", "what a gateway's cache must and must not do")
     for name, text in _OPTIONS.items():
         group.addoption(name, help=text)
-    group.addoption(
-        "--wrong-hits-allowed", type=int, help="of the pairs that must miss, default 2"
-    )
+    group.addoption("--wrong-hits-allowed", type=int, help="of the pairs that must miss, default 2")
 
 
 def option(config: pytest.Config, name: str, default: Any = None) -> Any:
@@ -91,27 +89,29 @@ def own_stack(
 def target(
     pytestconfig: pytest.Config, own_stack: OwnStack | None, request: pytest.FixtureRequest
 ) -> Iterator[Target]:
-    keys: dict[str, Any] = {
-        "key": option(pytestconfig, "--gateway-key", "sk-alice"),
-        "other_key": option(pytestconfig, "--gateway-other-key"),
-        "model": option(pytestconfig, "--gateway-model", MODEL),
-        "other_model": option(pytestconfig, "--gateway-other-model", "gpt-4o"),
-        "run": uuid.uuid4().hex[:8],
-    }
+    other_key = option(pytestconfig, "--gateway-other-key")
     with contextlib.ExitStack() as clients:
         if own_stack is not None:
             own_stack.start(request.getfixturevalue("real_artefacts"))
-            url, control, keys["other_key"] = own_stack.url, own_stack.upstream_url, "sk-bob"
+            url, control, other_key = own_stack.url, own_stack.upstream_url, "sk-bob"
         else:
             url = option(pytestconfig, "--gateway")
             control = option(pytestconfig, "--upstream-control")
             if control is None:
                 pytest.fail("--gateway needs --upstream-control, the URL of examples/upstream.py")
-        made = [
+        gateway, model = (
             clients.enter_context(httpx.Client(base_url=base, timeout=60, trust_env=False))
             for base in (url, control)
-        ]
-        yield Target(*made, **keys)
+        )
+        yield Target(
+            gateway=gateway,
+            control=model,
+            key=option(pytestconfig, "--gateway-key", "sk-alice"),
+            other_key=other_key,
+            model=option(pytestconfig, "--gateway-model", MODEL),
+            other_model=option(pytestconfig, "--gateway-other-model", "gpt-4o"),
+            run=uuid.uuid4().hex[:8],
+        )
 
 
 @pytest.fixture

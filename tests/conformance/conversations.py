@@ -45,9 +45,7 @@ def file(**fields: str) -> JSON:
 
 def call(arguments: str, name: str = "order", call_id: str = "call_1") -> JSON:
     function = {"name": name, "arguments": arguments}
-    return assistant(
-        None, tool_calls=[{"id": call_id, "type": "function", "function": function}]
-    )
+    return assistant(None, tool_calls=[{"id": call_id, "type": "function", "function": function}])
 
 
 def result(content: str, call_id: str = "call_1") -> JSON:
@@ -192,7 +190,10 @@ DIFFERENT: dict[str, tuple[Conversation, Conversation]] = {
 CODE = "What does this print on my {it}?\n\nfor i in range(3):\n    x = i\n"
 SPELLINGS: dict[str, tuple[str, str]] = {
     "an indented line and one that is not": (CODE + "    print(x)", CODE + "print(x)"),
-    "a tab and a space": ("Split 'a\tb' for my {it} at blanks.", "Split 'a b' for my {it} at blanks."),
+    "a tab and a space": (
+        "Split 'a\tb' for my {it} at blanks.",
+        "Split 'a b' for my {it} at blanks.",
+    ),
     "two spaces and one in a literal": (
         "How long is the string 'a  b' on my {it}?",
         "How long is the string 'a b' on my {it}?",

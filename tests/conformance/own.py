@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import stack
-from gateway import JSON, Gateway, config_of, running
+from gateway import JSON, Gateway, config_of, running, store_process
 
 # Time enough for a look-up on a machine that is busy; no case is about speed.
-NEARHIT = {"deadline_ms": 5000}
+NEARHIT = {"deadline_ms": 2000}
 
 # LiteLLM refuses them for models that it does not know to take them.
 _ALLOWED = ["reasoning_effort", "verbosity", "functions", "function_call"]
@@ -40,13 +40,14 @@ class OwnStack:
         assert self._gateway is not None
         return self._gateway.url
 
-    @property
-    def data_dir(self) -> Path:
-        return self.folder / "proxy" / "data"
-
     def start(self, artefacts: Path, **nearhit: Any) -> None:
         """Start the proxy, after stopping the one before; both find the same data."""
         self._proxy.close()
         config = proxy_config(self.upstream_url, nearhit={**NEARHIT, **nearhit})
         started = running(self.folder / "proxy", config, artefacts)
         self._gateway = self._proxy.enter_context(started)
+
+    def store_process(self) -> int:
+        """Return the pid of the proxy's store process."""
+        assert self._gateway is not None
+        return store_process(self._gateway)

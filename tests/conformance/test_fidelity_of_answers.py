@@ -141,8 +141,9 @@ def test_stored_stream_has_no_usage_when_nobody_asks_for_it(case: Case) -> None:
 
 
 def test_stored_stream_without_usage_serves_one_with_usage(case: Case) -> None:
-    case.plan(**say("Counted."), usage={"prompt_tokens": 9, "completion_tokens": 1,
-                                        "total_tokens": 10})
+    case.plan(
+        **say("Counted."), usage={"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    )
     case.learn(case.body(stream=True, stream_options={"include_usage": True}))
     assert usage_of(case.send(case.body(stream=True))) == []
 

@@ -35,9 +35,7 @@ def test_request_with_the_same_field_is_given_the_answer(
     assert case.is_repeated(case.body(**fields))
 
 
-@pytest.mark.parametrize(
-    ("fields", "others"), HARMLESS_FIELDS.values(), ids=HARMLESS_FIELDS.keys()
-)
+@pytest.mark.parametrize(("fields", "others"), HARMLESS_FIELDS.values(), ids=HARMLESS_FIELDS.keys())
 def test_requests_that_differ_in_what_changes_no_answer_share_it(
     case: Case, fields: JSON, others: JSON
 ) -> None:

@@ -43,9 +43,7 @@ def test_question_that_differs_in_a_character_is_not_given_the_answer(
 
 
 @pytest.mark.parametrize(("content", "other"), SAME.values(), ids=SAME.keys())
-def test_question_in_another_form_is_given_the_answer(
-    case: Case, content: Any, other: Any
-) -> None:
+def test_question_in_another_form_is_given_the_answer(case: Case, content: Any, other: Any) -> None:
     case.learn(request(case, [user(content)]))
     assert case.send(request(case, [user(other)])).is_hit
 
