@@ -28,6 +28,7 @@ def test_request_without_the_field_is_not_given_the_answer(
     assert not case.send(case.body()).is_hit
 
 
+@pytest.mark.conformance_full
 @answer_fields
 def test_request_with_the_same_field_is_given_the_answer(
     case: Case, fields: JSON, others: JSON

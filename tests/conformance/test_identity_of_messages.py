@@ -27,6 +27,7 @@ def test_conversation_that_differs_is_not_given_the_answer(
     assert not case.send(request(case, others)).is_hit
 
 
+@pytest.mark.conformance_full
 @pytest.mark.parametrize("messages", [first for first, _ in DIFFERENT.values()], ids=DIFFERENT)
 def test_conversation_that_is_repeated_is_given_the_answer(
     case: Case, messages: Conversation
