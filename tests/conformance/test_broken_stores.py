@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from conformance.asking import Case
+from conformance.asking import Case, Target
 from conformance.own import OwnStack
 
 pytestmark = pytest.mark.own_stack
 
 
 @pytest.fixture
-def store(own_stack: OwnStack | None, target: object) -> OwnStack:
+def store(own_stack: OwnStack | None, target: Target) -> OwnStack:
     """The stack whose store is about to fail."""
     assert own_stack is not None
     return own_stack

@@ -1,11 +1,12 @@
 """How long an answer is served, and who may say that it is not."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from conformance.answers import say
-from conformance.asking import Case
+from conformance.asking import Case, Target
 from conformance.own import OwnStack
 
 FRESH_ONLY = {
@@ -52,16 +53,16 @@ def test_answer_that_changed_at_the_model_is_still_the_one_that_was_kept(case: C
 
 
 @pytest.fixture(scope="module")
-def kept(target: object, own_stack: OwnStack | None, request: pytest.FixtureRequest) -> Case:
+def kept(target: Target, own_stack: OwnStack | None, real_artefacts: Path) -> Case:
     """A case whose answer was kept before the proxy was stopped and started anew.
 
     The new one keeps answers for two seconds.
     """
     assert own_stack is not None
-    case: Case = request.getfixturevalue("target").case()
+    case = target.case()
     case.learn(case.body())
-    own_stack.start(request.getfixturevalue("real_artefacts"), ttl_s=2)
-    case.target.gateway.base_url = own_stack.url
+    own_stack.start(real_artefacts, ttl_s=2)
+    target.gateway.base_url = own_stack.url
     return case
 
 
