@@ -89,5 +89,8 @@ def _operators(text: str) -> frozenset[str]:
     return frozenset(_OPERATOR.findall(plain(text))) - _NO_OPERATORS
 
 
-def _signs(text: str) -> frozenset[str]:
-    return frozenset(_SIGN.findall(plain(text))) | _operators(text)
+def _signs(text: str) -> tuple[list[str], list[str]]:
+    """Return signs and operators in their order: one of two alike may be the one that differs."""
+    looked_at = plain(text)
+    operators = [found for found in _OPERATOR.findall(looked_at) if found not in _NO_OPERATORS]
+    return _SIGN.findall(looked_at), operators

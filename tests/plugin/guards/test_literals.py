@@ -19,6 +19,7 @@ DIFFERENT = [
     ("grep -r foo", "grep -R foo"),
     ("a T-score of -2.7", "a T-score of +2.7"),
     ("What does a == b compare?", "What does a === b compare?"),
+    ("Is == or === right here: a == b?", "Is == or === right here: a === b?"),
     ("Fix ERR_CONNECTION_RESET", "Fix ERR_NAME_NOT_RESOLVED"),
     ("Is 'Polish' an adjective?", "Is 'polish' an adjective?"),
     ("Split 'a\tb' at blanks", "Split 'a b' at blanks"),
