@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 SOURCES := plugin training eval tests examples
 
-.PHONY: demo run test fix lint types check bench bench-encoder bench-decisions lock clean
+.PHONY: demo run test fix lint types check bench bench-encoder bench-decisions conformance \
+        conformance-compare lock clean
 
 demo: $(VENV)/.proxy  ## ask a real proxy six questions and print what answered
 	$(BIN)/python examples/demo.py
@@ -41,6 +42,12 @@ bench-encoder: $(VENV)/.dev  ## speed, memory and start beside sentence-transfor
 SETS ?= tests/data/decisions/everyday.json
 bench-decisions: $(VENV)/.dev  ## what is served and wrong on SETS, and what each stage adds
 	$(BIN)/nearhit-eval decisions $(SETS) --ablate
+
+conformance: $(VENV)/.dev  ## what a gateway's cache must and must not do, asked of nearhit
+	$(BIN)/python -m pytest tests/conformance -m 'conformance_full or not conformance_full'
+
+conformance-compare: $(VENV)/.dev  ## the same of LiteLLM without a cache and with its own two
+	$(BIN)/python tests/conformance/compare.py
 
 lock: $(VENV)/.dev  ## write the versions that are installed now into requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

@@ -47,6 +47,13 @@ def upstream(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def server(command: list[str], log: Path, port: int, ready: str) -> Iterator[Server]:
+    """Run any other server that listens on this port; ready when this path is answered."""
+    with _run(command, {}, log, f"http://127.0.0.1:{port}", ready) as started:
+        yield started
+
+
+@contextlib.contextmanager
 def proxy(
     config: Path,
     folder: Path,

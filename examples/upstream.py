@@ -8,17 +8,23 @@ pauses. What it does next can be scripted over HTTP:
 
     POST /control/script   {"message": {...}, "finish_reason": "stop", "usage": {...},
                             "choices": [...], "extra": {...}, "chunks": [...], "pause_s": 0.01,
-                            "delay_s": 0, "status": 200, "cut_after": 3,
+                            "delay_s": 0, "status": 200, "cut_after": 3, "stall_after": 3,
+                            "error_after": 3, "raw": "...",
                             "texts": {"a model": "its answer"}}; {} is the default
+                           `?about=TEXT`: only for requests whose messages contain TEXT
     GET  /control/calls    {"count": 2, "requests": [bodies as received]}
-    POST /control/reset    forget calls and script
+                           `?about=TEXT`: of the last 1000, those whose messages contain TEXT
+    POST /control/reset    forget calls and scripts
+
+`cut_after`, `stall_after` and `error_after` are positions in the stream; a body is cut in its
+middle wherever `cut_after` is. `raw` is sent in place of a body, with status 200.
 """
 
 import argparse
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import uvicorn
@@ -28,6 +34,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 JSON = dict[str, Any]
+STALL_S = 30
 
 ANSWERS = {
     "enable": "Open Settings, choose Password and authentication, then click Enable two-factor "
@@ -42,17 +49,29 @@ class Script:
 
     def __init__(self) -> None:
         self.plan: JSON = {}
+        self.plans: dict[str, JSON] = {}
         self.requests: list[JSON] = []
         self.count = 0
+
+    def plan_of(self, request: JSON) -> JSON:
+        """Return what to do with this request: the plan about the longest text in it, if any."""
+        said = _said(request)
+        about = max((text for text in self.plans if text in said), key=len, default=None)
+        return self.plan if about is None else self.plans[about]
+
+    def asked(self, about: str) -> list[JSON]:
+        """Return the requests whose messages contain this text."""
+        return [request for request in self.requests if about in _said(request)]
 
     def answer(self, request: JSON) -> JSON:
         """Return the completion of this request as a body."""
         self.count += 1
         self.requests = [*self.requests[-999:], request]
+        plan = self.plan_of(request)
         text = _question(request)
         known = next((answer for word, answer in ANSWERS.items() if word in text.lower()), None)
-        said = (self.plan.get("texts") or {}).get(request.get("model"))
-        message = self.plan.get("message") or {
+        said = (plan.get("texts") or {}).get(request.get("model"))
+        message = plan.get("message") or {
             "role": "assistant",
             "content": said or f"{known or 'You asked: ' + text[:200]} (answer {self.count})",
         }
@@ -64,17 +83,17 @@ class Script:
         choice = {
             "index": 0,
             "message": message,
-            "finish_reason": self.plan.get("finish_reason", "stop"),
+            "finish_reason": plan.get("finish_reason", "stop"),
         }
         return {
             "id": f"chatcmpl-upstream-{self.count}",
             "object": "chat.completion",
             "created": int(time.time()),
             "model": request.get("model", "scripted"),
-            "choices": self.plan.get("choices") or [choice],
-            "usage": self.plan.get("usage") or usage,
+            "choices": plan.get("choices") or [choice],
+            "usage": plan.get("usage") or usage,
             "system_fingerprint": "fp_scripted",
-            **(self.plan.get("extra") or {}),
+            **(plan.get("extra") or {}),
         }
 
 
@@ -82,6 +101,19 @@ def _question(request: JSON) -> str:
     messages = request.get("messages") or [{}]
     content = messages[-1].get("content")
     return content if isinstance(content, str) else json.dumps(content)
+
+
+def _said(request: JSON) -> str:
+    """Return all text in the messages of a request."""
+    return "\n".join(_strings(request.get("messages")))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
 
 
 def _chunks(body: JSON) -> list[JSON]:
@@ -123,11 +155,15 @@ def create_app(script: Script) -> Starlette:
     async def complete(request: Request) -> Response:
         sent = json.loads(await request.body())
         body = script.answer(sent)
-        plan = dict(script.plan)
+        plan = dict(script.plan_of(sent))
         await asyncio.sleep(plan.get("delay_s", 0))
         if plan.get("status", 200) != 200:
             error = {"message": "scripted failure", "type": "server_error", "code": None}
             return JSONResponse({"error": error}, status_code=plan["status"])
+        if plan.get("raw") is not None:
+            return Response(plan["raw"], media_type="application/json")
+        if not sent.get("stream") and plan.get("cut_after") is not None:
+            return StreamingResponse(_half(body), media_type="application/json")
         if not sent.get("stream"):
             return JSONResponse(body)
         chunks = plan.get("chunks") or _chunks(body)
@@ -140,19 +176,37 @@ def create_app(script: Script) -> Starlette:
         for position, chunk in enumerate(chunks):
             if position == plan.get("cut_after"):
                 raise ConnectionError("scripted cut")
+            if position == plan.get("stall_after"):
+                await asyncio.sleep(STALL_S)
+            if position == plan.get("error_after"):
+                yield f"data: {json.dumps({'error': {'message': 'scripted failure'}})}\n\n"
+                return
             yield f"data: {json.dumps(chunk)}\n\n"
             await asyncio.sleep(plan.get("pause_s", 0.002))
         yield "data: [DONE]\n\n"
 
+    async def _half(body: JSON) -> AsyncIterator[str]:
+        text = json.dumps(body)
+        yield text[: len(text) // 2]
+        raise ConnectionError("scripted cut")
+
     async def plan(request: Request) -> Response:
-        script.plan = await request.json()
+        about = request.query_params.get("about")
+        if about is None:
+            script.plan = await request.json()
+        else:
+            script.plans[about] = await request.json()
         return JSONResponse({})
 
     async def calls(request: Request) -> Response:
-        return JSONResponse({"count": script.count, "requests": script.requests})
+        about = request.query_params.get("about")
+        if about is None:
+            return JSONResponse({"count": script.count, "requests": script.requests})
+        asked = script.asked(about)
+        return JSONResponse({"count": len(asked), "requests": asked})
 
     async def reset(request: Request) -> Response:
-        script.plan, script.requests, script.count = {}, [], 0
+        script.plan, script.plans, script.requests, script.count = {}, {}, [], 0
         return JSONResponse({})
 
     async def models(request: Request) -> Response:

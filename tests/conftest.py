@@ -7,15 +7,14 @@ import pytest
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches one
 
-from nearhit.encoder.artefact import ensure_artefact
-from nearhit.encoder.recipe import AUTO
-from nearhit.encoder.weights import DEFAULT_BASE, base_folder
-from nearhit.errors import EncoderError
-
 
 @pytest.fixture(scope="session")
 def real_base(pytestconfig: pytest.Config) -> Path:
     """The default base, fetched once a checkout (83 MB) and kept in pytest's cache."""
+    # Here and not above: the conformance suite also runs where nearhit is not installed.
+    from nearhit.encoder.weights import DEFAULT_BASE, base_folder
+    from nearhit.errors import EncoderError
+
     assert pytestconfig.cache is not None
     try:
         return base_folder(DEFAULT_BASE, pytestconfig.cache.mkdir("nearhit"))
@@ -28,6 +27,10 @@ def real_base(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="session")
 def real_artefacts(tmp_path_factory: pytest.TempPathFactory, real_base: Path) -> Path:
     """The folder of artefacts in a data folder, with the default one built by this code."""
+    from nearhit.encoder.artefact import ensure_artefact
+    from nearhit.encoder.recipe import AUTO
+    from nearhit.encoder.weights import DEFAULT_BASE
+
     data_dir = tmp_path_factory.mktemp("artefacts")
     (data_dir / "base").mkdir()
     (data_dir / "base" / DEFAULT_BASE).symlink_to(real_base)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -47,6 +48,17 @@ class Reply:
             return str(self.body["choices"][0]["message"]["content"])
         deltas = [part["delta"] for chunk in self.chunks for part in chunk["choices"]]
         return "".join(delta.get("content") or "" for delta in deltas)
+
+
+def streamed(got: httpx.Response) -> Reply:
+    """Read a stream of server-sent events to its end."""
+    chunks, ended = [], False
+    for line in got.iter_lines():
+        data = line.removeprefix("data: ")
+        ended = ended or data == "[DONE]"
+        if line.startswith("data: ") and not ended:
+            chunks.append(json.loads(data))
+    return Reply(got.status_code, got.headers, None, chunks, ended)
 
 
 class Upstream:
@@ -101,15 +113,9 @@ class Gateway:
         return Reply(response.status_code, response.headers, response.json())
 
     def _stream(self, body: JSON, key: str, headers: JSON) -> Reply:
-        chunks, ended = [], False
         sent = {"authorization": f"Bearer {key}", **headers}
         with self.client.stream("POST", "/v1/chat/completions", json=body, headers=sent) as got:
-            for line in got.iter_lines():
-                data = line.removeprefix("data: ")
-                ended = ended or data == "[DONE]"
-                if line.startswith("data: ") and not ended:
-                    chunks.append(json.loads(data))
-            return Reply(got.status_code, got.headers, None, chunks, ended)
+            return streamed(got)
 
     def learn(self, text: Any, key: str = "sk-alice", **fields: Any) -> Reply:
         """Ask a new question, wait until its answer is stored, return the model's answer."""
@@ -206,3 +212,14 @@ def wait_until_warm(gateway: Gateway) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"the encoder never came up:\n{gateway.server.printed()[-3000:]}")
+
+
+def store_process(gateway: Gateway) -> int:
+    """The pid of the proxy's store process."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"nearhit.store.daemon {gateway.folder / 'data'}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(found.stdout.split()[0])

@@ -57,7 +57,7 @@ def opt_out(headers: Mapping[str, Any], data: Mapping[str, Any], key: Any) -> st
     if lower.get("x-nearhit", "").strip() in _OPT_OUT:
         return "header"
     directives = {part.strip() for part in lower.get("cache-control", "").split(",")}
-    if directives & {"no-cache", "no-store"}:
+    if directives & {"no-cache", "no-store", "max-age=0"}:
         return "cache_control"
     if data.get("caching") is False or data.get("cache") is not None:
         return "cache_field"  # LiteLLM's own cache controls: `{"cache": {"no-cache": true}}`

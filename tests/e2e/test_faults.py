@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway import Gateway, Upstream, config_of, running
+from gateway import Gateway, Upstream, config_of, running, store_process
 
 NEARHIT = {"similarity_threshold": 0.95, "deadline_ms": 2000}
 QUESTION = "How do I bake bread?"
@@ -25,17 +25,6 @@ def own_proxy(tmp_path: Path, upstream: Upstream, real_artefacts: Path) -> Itera
     config = config_of(upstream.url, nearhit={**NEARHIT, "deadline_ms": 300})
     with running(tmp_path, config, real_artefacts) as gateway:
         yield gateway
-
-
-def store_process(gateway: Gateway) -> int:
-    """The pid of the proxy's store process."""
-    found = subprocess.run(
-        ["pgrep", "-f", f"nearhit.store.daemon {gateway.folder / 'data'}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return int(found.stdout.split()[0])
 
 
 def eventually_hits(gateway: Gateway, question: str) -> None:

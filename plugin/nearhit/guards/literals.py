@@ -3,7 +3,8 @@
 Vetoes where each question has a literal whose letters and digits do not occur in the other, in
 whatever dress: `git push` is git push, "max_len" is max len. What only one of them has forbids
 nothing, as people describe what they do not want to spell ("the method that flattens a list").
-Where all letters and digits are equal, flags (-r, -R), signs and operators still count.
+Where all letters and digits are equal, flags (-r, -R), signs, operators, quotations to the letter
+('Polish', 'POLISH') and the indentation of lines still count.
 """
 
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from nearhit.guards.wording import REMEMBERED, listed, plain, shares_words, squashed
+from nearhit.guards.wording import MAX_CHARACTERS, REMEMBERED, listed, plain, shares_words, squashed
 
 _MOST_WORDS: Final = 3  # of a quotation; longer ones are reworded, or payloads
 # A character without which there is no match, and the pattern.
@@ -38,6 +39,11 @@ _NAMES: Final = listed(
 )
 _OPERATOR: Final = re.compile(r"(?<![=!<>+*&|^~-])[=!<>+*&|^~]{2,3}(?![=!<>+*&|^~-])")
 _NO_OPERATORS: Final = listed("=> ** *** !! !!! <>")
+# An apostrophe within a word or after it opens no quotation.
+_QUOTATION: Final = re.compile(
+    r"""`([^`\n]{1,80})`|"([^"\n]{1,80})"|(?<!\w)'([^'\n]{1,80})'(?!\w)"""
+)
+_INDENT: Final = re.compile(r"^([ \t]*)\S", re.MULTILINE)
 _SIGN: Final = re.compile(r"(?<![\w+-])([+-][A-Za-z0-9])")
 
 
@@ -45,7 +51,7 @@ def literals(stored: str, asked: str) -> bool:
     """Whether each has a literal that does not occur in the other."""
     (ours, our_text), (theirs, their_text) = _literals(stored), _literals(asked)
     if our_text == their_text:
-        return _signs(stored) != _signs(asked)
+        return _signs(stored) != _signs(asked) or _differ_to_the_letter(stored, asked)
     is_different = _differ(_operators(stored), _operators(asked)) or (
         any(one not in their_text for one in ours) and any(one not in our_text for one in theirs)
     )
@@ -66,6 +72,15 @@ def _found(text: str) -> Iterator[str]:
                 yield found
 
 
+def _differ_to_the_letter(stored: str, asked: str) -> bool:
+    """Whether the same letters are quoted in another case or with other blanks, or indented."""
+    for pattern in (_QUOTATION, _INDENT):
+        ours, theirs = (pattern.findall(text[:MAX_CHARACTERS].strip()) for text in (stored, asked))
+        if len(ours) == len(theirs) and ours != theirs:
+            return True
+    return False
+
+
 def _differ(one: frozenset[str], other: frozenset[str]) -> bool:
     return not (one <= other or other <= one)
 
@@ -74,5 +89,8 @@ def _operators(text: str) -> frozenset[str]:
     return frozenset(_OPERATOR.findall(plain(text))) - _NO_OPERATORS
 
 
-def _signs(text: str) -> frozenset[str]:
-    return frozenset(_SIGN.findall(plain(text))) | _operators(text)
+def _signs(text: str) -> tuple[list[str], list[str]]:
+    """Return signs and operators in their order: one of two alike may be the one that differs."""
+    looked_at = plain(text)
+    operators = [found for found in _OPERATOR.findall(looked_at) if found not in _NO_OPERATORS]
+    return _SIGN.findall(looked_at), operators

@@ -19,7 +19,13 @@ DIFFERENT = [
     ("grep -r foo", "grep -R foo"),
     ("a T-score of -2.7", "a T-score of +2.7"),
     ("What does a == b compare?", "What does a === b compare?"),
+    ("Is == or === right here: a == b?", "Is == or === right here: a === b?"),
     ("Fix ERR_CONNECTION_RESET", "Fix ERR_NAME_NOT_RESOLVED"),
+    ("Is 'Polish' an adjective?", "Is 'polish' an adjective?"),
+    ("Split 'a\tb' at blanks", "Split 'a b' at blanks"),
+    ("How long is `a  b`?", "How long is `a b`?"),
+    ('How many code points has "é"?', 'How many code points has "e\u0301"?'),
+    ("for x in y:\n    x = 1\n    print(x)", "for x in y:\n    x = 1\nprint(x)"),
 ]
 SAME = [
     ("What does `git rebase` do?", "what does git rebase do"),
@@ -34,6 +40,8 @@ SAME = [
     ("What does --force do in git push?", "git push --force: what does it do?"),
     ('Is it "colour" or "color"?', "Color or colour?"),
     ("Where is the file report_2024.pdf?", "where is report_2024.pdf"),
+    ("What is the dog's and the cat's food?", "what is the Dog's and the Cat's food"),
+    ("First this.\nThen that.", "first this.\nthen  that"),
 ]
 
 
