@@ -53,6 +53,7 @@ def test_team_and_key_of_one_name_are_two_tenants() -> None:
         ({"X-Nearhit": " OFF "}, {}, {}, "header"),
         ({"x-nearhit": "on"}, {}, {}, None),
         ({"Cache-Control": "max-age=0, No-Store"}, {}, {}, "cache_control"),
+        ({"cache-control": "max-age=0"}, {}, {}, "cache_control"),
         ({"cache-control": "max-age=60"}, {}, {}, None),
         ({}, {"cache": {}}, {}, "cache_field"),
         ({}, {"caching": False}, {}, "cache_field"),
