@@ -1,5 +1,6 @@
 """Stand-ins that the tests share: an encoder whose vectors can be computed by eye, a clock."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,6 +116,9 @@ class FakeVerifier:
         """Hold nothing."""
 
 
+_SERIAL = itertools.count()
+
+
 def decision(confidence: float = 0.99, **changes: Any) -> Decision:
     """A served hit whose question stands at 10 degrees."""
     values: dict[str, Any] = {
@@ -124,7 +128,7 @@ def decision(confidence: float = 0.99, **changes: Any) -> Decision:
         "tenant": "alice",
         "decider": "d",
         "entry": "e",
-        "question": "how to revert a commit",
+        "question": f"how to revert a commit {next(_SERIAL)}",
         "stored_question": "how to undo a commit",
         "similarity": 0.98,
         "confidence": confidence,

@@ -35,6 +35,10 @@ Key = Annotated[Any, Depends(user_api_key_auth)]
 class Reader(Protocol):
     """Reads requests as the hook does."""
 
+    @property
+    def is_believed(self) -> bool:
+        """Whether a client's word about an answer holds: it then has that answer to itself."""
+
     def question_of(self, key: Any, body: dict[str, Any]) -> Question | Bypass:
         """Return the question that a chat request of this key asks."""
 
@@ -102,7 +106,11 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
         if decision is None or not (is_own or _is_admin(key)):
             # The same for both: nobody learns which decisions there are.
             raise HTTPException(404, "decision must be one that this key was served")
-        await witness.label(given.decision, given.label, "person")
+        if _is_admin(key):
+            await witness.label(given.decision, given.label, "person")
+        else:
+            believed = reader.is_believed
+            await witness.label(given.decision, given.label, "client", is_believed=believed)
         return {"decision": given.decision, "label": given.label}
 
     @router.post("/explain")

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -27,6 +27,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 
 from nearhit import guards
@@ -304,10 +305,27 @@ class Settings(_Frozen):
         description="by model group: mode, target_precision, confidence_threshold, ttl_s",
     )
 
+    @model_validator(mode="after")
+    def _models_fit(self) -> Self:
+        for name, own in self.models.items():
+            if self.similarity_threshold is not None and (
+                own.target_precision or own.confidence_threshold
+            ):
+                raise ValueError(
+                    f"without target_precision and confidence_threshold for {name} where "
+                    f"similarity_threshold decides"
+                )
+        return self
+
     def of_model(self, name: str) -> "Settings":
-        """Return the settings that hold for a model group."""
+        """Return the settings that hold for a model group; its own target goes before all."""
         own = self.models.get(name)
-        return self if own is None else self.model_copy(update=own.model_dump(exclude_none=True))
+        if own is None:
+            return self
+        changed = own.model_dump(exclude_none=True)
+        if own.target_precision is not None:
+            changed.setdefault("confidence_threshold", None)
+        return self.model_copy(update=changed)
 
 
 def load(section: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -427,7 +445,7 @@ def _resolve(
 
 
 def _explain(fault: Any, values: Mapping[str, Any]) -> str:
-    path = [str(part) for part in fault["loc"]]
+    path = [str(part) for part in fault["loc"]] or ["models"]
     name = ".".join(path)
     if fault["type"] == "extra_forbidden":
         known = [".".join(known_path) for known_path in _paths(Settings)]

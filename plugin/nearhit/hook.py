@@ -35,10 +35,9 @@ from nearhit.cache import Cache, Lookup, threshold_of
 from nearhit.callbacks import go_last, is_alone_on_streams
 from nearhit.caller import forwarded, opt_out, tenant_of
 from nearhit.config import Settings
-from nearhit.decision import Bypass, Hit, Miss
+from nearhit.decision import Bypass, Hit, Miss, Outcome
 from nearhit.encoder.base import DIMENSION
 from nearhit.errors import NearhitError
-from nearhit.evidence.journal import Kind
 from nearhit.evidence.judge import answer_text
 from nearhit.evidence.witness import Witness
 from nearhit.headers import DECISION, describe, says_wrong
@@ -136,7 +135,8 @@ class NearhitHook(CustomLogger):
             count_outcome(found)
             return
         call.lookup = await self._ready_cache().answer(found)
-        self._take_feedback(call.lookup, data)
+        if self._is_refused(call, call.lookup, data):
+            return
         outcome = call.lookup.outcome
         mode = self.settings.of_model(found.model).mode
         call.is_shadow = mode == "shadow" and isinstance(outcome, Hit)
@@ -148,32 +148,32 @@ class NearhitHook(CustomLogger):
             except Exception as error:  # noqa: BLE001 - an entry of another shape is a miss
                 self._faults.record("store", "corrupt_entry", error)
                 call.lookup.outcome = Miss("corrupt_entry")
-        self._count(call.lookup, is_shadow=call.is_shadow)
+        count_outcome(call.lookup.outcome, is_shadow=call.is_shadow)
         if call.replayable is not None:
             options = data.get("stream_options")
             call.include_usage = isinstance(options, dict) and bool(options.get("include_usage"))
             replay.install(self._find)
             data["caching"] = True
 
-    def _take_feedback(self, lookup: Lookup, data: dict[str, Any]) -> None:
-        """Let a client who says that the answer was wrong have the model's, and remember it."""
+    def _is_refused(self, call: _Call, lookup: Lookup, data: dict[str, Any]) -> bool:
+        """Give a client who says that the answer was wrong the model's, and remember it.
+
+        Returns:
+            Whether the cache keeps out of this request: where others share the answer, one
+            client's word neither replaces nor forbids it.
+        """
         headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-        if isinstance(lookup.outcome, Hit) and says_wrong(headers):
-            if self.witness is not None:
-                self.witness.blamed(lookup)
+        if not (isinstance(lookup.outcome, Hit) and says_wrong(headers)):
+            return False
+        if self.witness is not None:
+            self.witness.blamed(lookup, is_believed=self.is_believed)
+        if self.is_believed:
             # The model's answer takes the place of what was stored for this very question.
             lookup.outcome = Miss("feedback")
-
-    def _count(self, lookup: Lookup, *, is_shadow: bool) -> None:
-        outcome = lookup.outcome
-        count_outcome(outcome, is_shadow=is_shadow)
-        if self.witness is None:
-            return
-        if isinstance(outcome, Hit):
-            name = f"{'shadow' if is_shadow else 'hit'}_{outcome.kind}"
-            self.witness.count(lookup.question.model, name, outcome.entry.completion)
-        else:
-            self.witness.count(lookup.question.model, "miss")
+            return False
+        call.lookup, call.bypass = None, Bypass("feedback")
+        count_outcome(call.bypass)
+        return True
 
     def _read(
         self, call: _Call, key: Any, data: dict[str, Any], call_type: str
@@ -195,7 +195,7 @@ class NearhitHook(CustomLogger):
             for name, value in data.items()
             if name not in _INTERNAL and not name.startswith("_litellm")
         }
-        call.request = {name: value for name, value in body.items() if name not in HARMLESS}
+        call.request = _asked_again(body, data)
         # They choose among the deployments of a model group.
         body["metadata.tags"] = (data.get("metadata") or {}).get("tags") or None
         body["headers"] = forwarded(data.get("headers"))
@@ -206,6 +206,11 @@ class NearhitHook(CustomLogger):
     def question_of(self, key: Any, body: dict[str, Any]) -> Question | Bypass:
         """Return the question that a chat request of this key asks."""
         return self._read(_Call(), key, body, _CHAT)
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether a client's word about an answer holds: it then has that answer to itself."""
+        return self.settings.scope in ("key", "end_user")
 
     def digest_of(self, key: Any) -> str | None:
         """Return the digest of the tenant that a key belongs to; None: of none."""
@@ -299,11 +304,20 @@ class NearhitHook(CustomLogger):
         if isinstance(outcome, Hit) and not call.is_replayed and not call.is_shadow:
             outcome = Miss("not_replayable")  # LiteLLM does not ask a cache for this provider
         headers = describe(outcome, time.time(), is_shadow=call.is_shadow)
-        if call.is_replayed and call.lookup is not None and self.witness is not None:
-            decision = self.witness.served(call.lookup, call.request)
+        if call.lookup is not None and self.witness is not None:
+            self._tally(self.witness, call, call.lookup.question.model, outcome)
+            decision = self.witness.served(call.lookup, call.request) if call.is_replayed else None
             if decision is not None:
                 headers[DECISION] = decision
         return headers
+
+    def _tally(self, witness: Witness, call: _Call, model: str, outcome: Outcome) -> None:
+        """Count a request that was answered: its model is one that LiteLLM knows."""
+        if isinstance(outcome, Hit):
+            name = f"{'shadow' if call.is_shadow else 'hit'}_{outcome.kind}"
+            witness.count(model, name, outcome.entry.completion)
+        else:
+            witness.count(model, "miss")
 
     async def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
@@ -348,9 +362,11 @@ class NearhitHook(CustomLogger):
         if call.lookup is None:
             return
         if isinstance(packed, str):
-            if self.witness is not None:
-                kind: Kind = "shadow" if call.is_shadow else "near"
-                self.witness.answered(call.lookup, kind, packed)
+            is_near = isinstance(call.lookup.outcome, Miss) and (
+                call.lookup.outcome.reason != "feedback"
+            )
+            if self.witness is not None and (call.is_shadow or is_near):
+                self.witness.answered(call.lookup, "shadow" if call.is_shadow else "near", packed)
             if not call.is_shadow:  # a cache that serves would not have asked for this answer
                 self._ready_cache().keep(call.lookup, packed)
         else:
@@ -393,6 +409,12 @@ class NearhitHook(CustomLogger):
             _log.error("nearhit has no encoder, only exact repeats hit: %s", error)
             self._faults.record("encoder", "start", error)
             return
+        if self.witness is not None:
+            # What was found wrong is known before anything is served in other words.
+            try:
+                await self.witness.look(encoder, verifier)
+            except Exception as error:  # noqa: BLE001 - the journal may be out of order
+                self._faults.record("evidence", "start", error)
         cache.verifier, cache.encoder = verifier, encoder
         _log.info(
             "nearhit is ready, encoder %s, another wording hits from %s %.4f",
@@ -432,6 +454,21 @@ def _attempted_fallbacks(response: Any) -> bool:
     return bool(headers.get("x-litellm-attempted-fallbacks"))
 
 
+def _asked_again(body: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the model is asked where this request's hit is verified.
+
+    As the client asked it, with what keeps it out of logs and what chooses the deployment; without
+    retries and fallbacks, whose cost and answers are others'.
+    """
+    kept = {k: v for k, v in body.items() if k not in HARMLESS or k in ("no-log", "store", "user")}
+    if data.get("headers"):
+        kept["headers"] = data["headers"]
+    given = data.get("metadata") or {}
+    wanted = {name: given.get(name) for name in ("tags", "user_api_key_team_id")}
+    kept["metadata"] = {name: value for name, value in wanted.items() if value}
+    return kept
+
+
 async def _ask_model(request: Mapping[str, Any]) -> str | None:
     """Ask a model of this proxy, past the cache; the spend is noted as user `nearhit`'s."""
     from litellm.proxy.proxy_server import llm_router
@@ -443,9 +480,13 @@ async def _ask_model(request: Mapping[str, Any]) -> str | None:
             **request,
             "stream": False,
             "caching": False,
-            "metadata": {"user_api_key_user_id": "nearhit"},
+            "num_retries": 0,
+            "disable_fallbacks": True,
+            "metadata": {**request.get("metadata", {}), "user_api_key_user_id": "nearhit"},
         }
     )
+    if _attempted_fallbacks(response):
+        return None
     packed = completion.pack(response.model_dump(mode="json"))
     return answer_text(packed) if isinstance(packed, str) else None
 

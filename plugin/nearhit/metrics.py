@@ -65,8 +65,14 @@ class FaultLog:
     and the error's type, never what the error says: its text may quote a prompt.
     """
 
-    def __init__(self, every_s: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        every_s: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+        consequence: str = "requests go to the model",
+    ) -> None:
         self._every_s = every_s
+        self._consequence = consequence
         self._clock = clock
         self._next: dict[tuple[str, str], float] = {}
 
@@ -78,4 +84,4 @@ class FaultLog:
             return
         self._next[part, reason] = now + self._every_s
         name = type(error).__name__ if error is not None else "-"
-        _log.warning("%s failed (%s, %s); requests go to the model", part, reason, name)
+        _log.warning("%s failed (%s, %s); %s", part, reason, name, self._consequence)

@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 
 from nearhit.errors import ConfigError, StoreError
+from nearhit.evidence.report import printable
 
 KEY: Final = "NEARHIT_PROXY_KEY"
 _TIMEOUT_S: Final = 30.0
@@ -114,7 +115,7 @@ def _explain(options: argparse.Namespace) -> int:
     if found.get("candidates"):
         print("similarity  confidence  forbidden by  stored question")
     for one in found.get("candidates", []):
-        text = " ".join(one["stored_question"].split())[:_WIDTH]
+        text = printable(one["stored_question"])[:_WIDTH]
         veto = one["veto"] or "-"
         print(f"{one['similarity']:>10.4f}  {one['confidence']:>10.4f}  {veto:<12}  {text}")
     return 0

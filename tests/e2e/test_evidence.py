@@ -217,6 +217,23 @@ def test_feedback_by_api_is_for_the_key_that_was_served_and_for_admins(
     assert fooled.ask(DISABLE, key="sk-alice").reason != "quarantine"
 
 
+def test_word_of_one_of_several_who_share_answers_gets_it_a_fresh_one_and_changes_nothing(
+    tmp_path: Path, upstream: Upstream, real_artefacts: Path
+) -> None:
+    config = config_of(upstream.url, nearhit={**FOOLED, "verify_sample": 0.0, "scope": "team"})
+    with running(tmp_path / "shared", config, real_artefacts) as gateway:
+        first = gateway.learn(ENABLE, key="sk-bob")
+        for question, stored in ((ENABLE, first.text), (DISABLE, first.text)):
+            assert gateway.ask(question, key="sk-bob").text == stored
+            complaint = {"x-nearhit-feedback": "wrong"}
+            fresh = gateway.ask(question, key="sk-alice", headers=complaint)
+            assert (fresh.outcome, fresh.reason) == ("bypass", "feedback")
+            assert fresh.text != stored
+            assert gateway.ask(question, key="sk-bob").text == stored
+        (seen,) = decisions(gateway, lambda one: one.kind == "complaint", 1)
+        assert (seen.question, seen.client, seen.label) == (DISABLE, "wrong", "")
+
+
 def test_calibrate_has_the_proxy_judge_what_has_no_label_and_pays_for_none_twice(
     fooled: Gateway,
     upstream: Upstream,

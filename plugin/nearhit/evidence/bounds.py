@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 DELTA: Final = 0.05  # chance that a bound or threshold does not hold
 _STARTS: Final = 3  # sequences of tests, so that one wrong label at the top does not end it all
 _FEWEST: Final = 50  # served answers that say anything at all
+_PARTS: Final = 40  # thresholds for which the number of labels that are wanted is estimated
 _MOST_NEEDED: Final = 50_000  # labels that anyone would give
 
 Values = NDArray[np.float64]
@@ -129,11 +130,13 @@ def labels_needed(
     None: at no threshold are few enough wrong. As many more as are wanted at the threshold where
     the fewest are, by the share of all labels that lies above it.
     """
+    if not len(confidence):
+        return None
     order = np.argsort(-confidence, kind="stable")
     wrong = np.cumsum(~right[order])
     level = delta / _STARTS
     best: int | None = None
-    for served in range(1, len(order) + 1):
+    for served in sorted({math.ceil(len(order) * part / _PARTS) for part in range(1, _PARTS + 1)}):
         share = (wrong[served - 1] + (0 if served > _FEWEST else 1)) / served
         if share >= 1 - target:
             continue

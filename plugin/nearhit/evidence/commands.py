@@ -18,7 +18,7 @@ from nearhit.errors import ConfigError, StoreError
 from nearhit.evidence.calibration import find_threshold, write_calibration
 from nearhit.evidence.journal import FILE, Decision, Journal
 from nearhit.evidence.judge import judge, verdict_request
-from nearhit.evidence.report import Report, as_text, sample_of, summarise
+from nearhit.evidence.report import Report, as_text, labels_of, printable, sample_of, summarise
 from nearhit.evidence.watch import errors_of
 from nearhit.remote import KEY
 
@@ -112,7 +112,9 @@ def _calibrate(options: argparse.Namespace) -> int:
         _judge_all(options, journal, missing)
     elif missing and options.by_hand:
         _ask_person(journal, missing)
-    labelled = [one for one in (journal.get(d.id) for d in decisions) if one and one.label]
+    errors = errors_of(settings)
+    now = [one for one in (journal.get(d.id) for d in decisions) if one]
+    labelled, wrong = labels_of(now, errors)
     if len(labelled) < len(decisions):
         print(
             f"{len(decisions) - len(labelled)} of {len(decisions)} decisions have no label; "
@@ -122,9 +124,9 @@ def _calibrate(options: argparse.Namespace) -> int:
     target = settings.target_precision
     found = find_threshold(
         [one.confidence for one in labelled],
-        [one.label == "right" for one in labelled],
+        [not is_wrong for is_wrong in wrong],
         target,
-        errors_of(settings),
+        errors,
     )
     print(found.as_text())
     if found.threshold is None:
@@ -187,7 +189,7 @@ async def _judge_missing(
         with tqdm(total=len(missing), unit="decision", desc="judge", file=sys.stderr) as bar:
             try:
                 await asyncio.gather(*map(label, missing))
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
                 raise StoreError(
                     f"--proxy must answer as {options.judge}, got {type(error).__name__} from "
                     f"{options.proxy}; labels given so far are kept, run it again"
@@ -198,10 +200,10 @@ def _ask_person(journal: Journal, missing: Sequence[Decision]) -> None:
     """Show pairs until the person has had enough; in random order, so that any part is a sample."""
     print("r: the stored answer serves the new question; w: it does not; s: skip; q: enough")
     for one in sorted(missing, key=lambda one: one.id):
-        print(f"\nnew      {one.question}\nstored   {one.stored_question}")
-        print(f"answer   {one.stored_answer[:600]}")
+        print(f"\nnew      {printable(one.question)}\nstored   {printable(one.stored_question)}")
+        print(f"answer   {printable(one.stored_answer)[:600]}")
         if one.fresh_answer:
-            print(f"model's  {one.fresh_answer[:600]}")
+            print(f"model's  {printable(one.fresh_answer)[:600]}")
         said = input(f"confidence {one.confidence:.4f}  [r/w/s/q] ").strip().lower()
         if said == "q":
             return

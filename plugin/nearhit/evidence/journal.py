@@ -30,20 +30,20 @@ from nearhit.store.base import Vector
 FILE: Final = "evidence.sqlite3"
 SCHEMA: Final = 1
 MAX_TEXT: Final = 8_000  # characters of an answer that are kept: enough to judge it by
-_BUSY_S: Final = 5.0
+_BUSY_S: Final = 2.0
 _MAX_QUARANTINED: Final = 10_000
 _KEEP_DAYS: Final = 400  # of the tally
 
 Kind = Literal["served", "shadow", "near", "complaint"]
 Label = Literal["right", "wrong"]
-By = Literal["judge", "person"]
+By = Literal["judge", "person", "client"]
 
 _TABLES: Final = """
 CREATE TABLE decisions (
   id TEXT PRIMARY KEY, at INTEGER, kind TEXT, tenant TEXT, decider TEXT, entry TEXT,
   question TEXT, stored_question TEXT, similarity REAL, confidence REAL, veto TEXT,
   stored_answer TEXT, fresh_answer TEXT, vector BLOB, sampled INTEGER,
-  judge TEXT, person TEXT
+  judge TEXT, person TEXT, client TEXT
 ) STRICT;
 CREATE INDEX decisions_at ON decisions (at);
 CREATE TABLE quarantine (
@@ -79,7 +79,8 @@ class Decision:
         vector: of the question, float16 bytes.
         sampled: whether it was drawn for verification, whatever came of that.
         judge: what the judge says of it, or "".
-        person: what a person says of it, or "".
+        person: what somebody says of it whom the operator trusts, or "".
+        client: what its client says of it, or "": this can quarantine, and counts for no share.
     """
 
     at: int
@@ -98,6 +99,7 @@ class Decision:
     sampled: bool = False
     judge: str = ""
     person: str = ""
+    client: str = ""
     id: str = ""
 
     @property
@@ -113,7 +115,7 @@ class Verified:
     Attributes:
         at: Unix seconds.
         confidence: probability that was stated.
-        is_wrong: the label: a person's before a judge's.
+        is_wrong: the label.
     """
 
     at: int
@@ -143,13 +145,17 @@ class Tally:
 
 _COLUMNS: Final = tuple(field.name for field in fields(Decision))
 _INSERT: Final = (
-    f"INSERT OR REPLACE INTO decisions ({','.join(_COLUMNS)}) "  # noqa: S608 - our own names
-    f"VALUES ({','.join('?' * len(_COLUMNS))})"
+    f"INSERT INTO decisions ({','.join(_COLUMNS)}) "  # noqa: S608 - our own names
+    f"VALUES ({','.join('?' * len(_COLUMNS))}) ON CONFLICT (id) DO UPDATE SET "
+    "stored_answer = excluded.stored_answer, fresh_answer = excluded.fresh_answer, "
+    "sampled = excluded.sampled"
 )
+_HAS_LABEL: Final = "judge || person <> ''"
 _SELECT: Final = f"SELECT {','.join(_COLUMNS)} FROM decisions "  # noqa: S608 - our own names
 _SAY: Final = {
     "judge": "UPDATE decisions SET judge = ? WHERE id = ?",
     "person": "UPDATE decisions SET person = ? WHERE id = ?",
+    "client": "UPDATE decisions SET client = ? WHERE id = ?",
 }
 
 
@@ -161,7 +167,8 @@ class Journal:
 
         Args:
             data_dir: the folder of the installation.
-            max_decisions: the oldest beyond that are dropped.
+            max_decisions: of those with a label and of those without, the oldest beyond that are
+                dropped; 0: none is kept.
 
         Raises:
             StoreError: it cannot be opened, or another version of nearhit wrote it.
@@ -208,16 +215,19 @@ class Journal:
             self._db.execute("COMMIT")
 
     def add(self, decision: Decision) -> None:
-        """Write a decision down; the same id replaces it."""
+        """Write a decision down; one that is there gets new answers and keeps its labels."""
+        if not self._max:
+            return
         with self._writing() as db:
             db.execute(_INSERT, tuple(asdict(decision).values()))
             # In steps of a hundredth, so that not every row costs a count.
             if int(decision.id[:2] or "0", 16) < 3:
-                db.execute(
-                    "DELETE FROM decisions WHERE rowid IN (SELECT rowid FROM decisions "
-                    "ORDER BY at DESC LIMIT -1 OFFSET ?)",
-                    (self._max,),
-                )
+                for which in (_HAS_LABEL, f"NOT ({_HAS_LABEL})"):
+                    db.execute(
+                        "DELETE FROM decisions WHERE rowid IN (SELECT rowid FROM decisions "  # noqa: S608
+                        f"WHERE {which} ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+                        (self._max,),
+                    )
 
     def get(self, decision_id: str) -> Decision | None:
         """Return one decision."""
@@ -235,19 +245,30 @@ class Journal:
             )
         return self._select(f"{which} ORDER BY at DESC, rowid DESC LIMIT ?", *values, limit)
 
-    def label(self, decision_id: str, label: Label, by: By) -> Decision | None:
-        """Note what a judge or a person says; ``wrong`` quarantines, ``right`` lifts it.
+    def label(
+        self, decision_id: str, label: Label, by: By, *, is_believed: bool = True
+    ) -> Decision | None:
+        """Note what is said of a decision; ``wrong`` quarantines, ``right`` lifts it.
 
-        A person's word stands whatever a judge says later. None: there is no such decision.
+        A person's word stands before a client's, and that before a judge's, whoever spoke last.
+        None: there is no such decision.
+
+        Args:
+            decision_id: of the decision.
+            label: what is said.
+            by: whom.
+            is_believed: whether it changes the quarantine.
         """
         if label not in ("right", "wrong") or by not in _SAY:
             raise ConfigError(f"label must be right or wrong, got {label!r} by {by!r}; correct it")
         with self._writing() as db:
             db.execute(_SAY[by], (label, decision_id))
             found = next(iter(self._rows(db, "WHERE id = ?", decision_id)), None)
-            if found is not None:
+            if is_believed:
+                # Also where the decision is gone: a quarantine may outlive it.
                 db.execute("DELETE FROM quarantine WHERE decision = ?", (decision_id,))
-                if found.label == "wrong":
+                said = label if found is None else found.person or found.client or found.judge
+                if found is not None and said == "wrong":
                     db.execute(
                         "INSERT INTO quarantine VALUES (?,?,?,?,?)",
                         (found.id, int(time.time()), found.entry, found.decider, found.vector),
@@ -259,13 +280,21 @@ class Journal:
                     )
         return found
 
-    def verified(self, decider: str, limit: int) -> list[Verified]:
-        """Return the newest of the live sample that have a label, without their texts."""
+    def verified(self, decider: str, limit: int, *, by_judge: bool = False) -> list[Verified]:
+        """Return the newest of the live sample that have a label, each pair of questions once.
+
+        Args:
+            decider: encoder and verifier.
+            limit: how many at most.
+            by_judge: leave a person's word out: the judge's errors are to be allowed for.
+        """
+        said = "judge" if by_judge else "coalesce(nullif(person, ''), judge)"
         with self._lock:
             rows = self._db.execute(
-                "SELECT at, confidence, coalesce(nullif(person, ''), judge) = 'wrong' "
+                f"SELECT max(at), confidence, {said} = 'wrong' "  # noqa: S608 - our own names
                 "FROM decisions WHERE sampled AND decider = ? AND kind IN ('served', 'shadow') "
-                "AND veto = '' AND person || judge <> '' ORDER BY at DESC, rowid DESC LIMIT ?",
+                f"AND veto = '' AND {said} <> '' GROUP BY entry, question "
+                "ORDER BY 1 DESC LIMIT ?",
                 (decider, limit),
             ).fetchall()
         return [Verified(at, confidence, bool(is_wrong)) for at, confidence, is_wrong in rows]
@@ -327,8 +356,8 @@ class Journal:
     def _rows(db: sqlite3.Connection, which: str, *values: Any) -> list[Decision]:
         rows = db.execute(_SELECT + which, values).fetchall()
         return [
-            Decision(**{**dict(zip(_COLUMNS, row, strict=True)), "sampled": bool(row[13])})
-            for row in rows
+            Decision(**(named | {"sampled": bool(named["sampled"])}))
+            for named in (dict(zip(_COLUMNS, row, strict=True)) for row in rows)
         ]
 
 

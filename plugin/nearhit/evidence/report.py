@@ -83,7 +83,8 @@ def summarise(
                 before[1] + one.completion_tokens,
             )
     wrong = sorted(
-        (one for one in decisions if one.label == "wrong"), key=lambda one: -one.confidence
+        (one for one in decisions if "wrong" in (one.label, one.client)),
+        key=lambda one: -one.confidence,
     )
     return Report(
         requests,
@@ -95,8 +96,32 @@ def summarise(
 
 
 def sample_of(decisions: Sequence[Decision]) -> list[Decision]:
-    """Return those that a threshold decides, and that were written down whoever was content."""
-    return [one for one in decisions if not one.veto and one.kind != "complaint"]
+    """Return those that a threshold decides, each pair of questions once, complaints left out.
+
+    Of repeats the newest labelled one stands for all: they are no evidence of their own.
+    """
+    kept: dict[tuple[str, str], Decision] = {}
+    for one in sorted(decisions, key=lambda one: (bool(one.label), one.at)):
+        if not one.veto and one.kind != "complaint":
+            kept[one.entry, one.question] = one
+    return sorted(kept.values(), key=lambda one: -one.at)
+
+
+def labels_of(decisions: Sequence[Decision], errors: Errors) -> tuple[list[Decision], list[bool]]:
+    """Return the labelled decisions, and which of them are wrong.
+
+    Where the judge's errors are to be allowed for, its words alone count: nobody else makes them.
+    """
+    if errors == Errors():
+        labelled = [one for one in decisions if one.label]
+        return labelled, [one.label == "wrong" for one in labelled]
+    labelled = [one for one in decisions if one.judge]
+    return labelled, [one.judge == "wrong" for one in labelled]
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, without what steers a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def as_text(report: Report) -> str:
@@ -110,7 +135,7 @@ def as_text(report: Report) -> str:
     for model, (prompt, completed) in report.tokens.items():
         cost = report.money[model]
         price = "price unknown" if cost is None else f"${cost:.4f}"
-        lines.append(f"answers of {model}: {prompt:,} + {completed:,} tokens, {price}")
+        lines.append(f"answers of {printable(model)}: {prompt:,} + {completed:,} tokens, {price}")
     lines += ["", "in other words, at confidence  served  labelled  wrong  wrong share (95 %)"]
     for row in report.rows:
         value, low, high = (100 * x for x in (row.share.value, row.share.low, row.share.high))
@@ -122,19 +147,19 @@ def as_text(report: Report) -> str:
         lines += [
             "",
             f"wrong at {one.confidence:.4f} ({one.kind})",
-            f"  new     {one.question[:_WIDTH]}",
-            f"  stored  {one.stored_question[:_WIDTH]}",
-            f"  answer  {' '.join(one.stored_answer.split())[:_WIDTH]}",
+            f"  new     {printable(one.question)[:_WIDTH]}",
+            f"  stored  {printable(one.stored_question)[:_WIDTH]}",
+            f"  answer  {printable(one.stored_answer)[:_WIDTH]}",
         ]
         if one.fresh_answer:
-            lines.append(f"  model's {' '.join(one.fresh_answer.split())[:_WIDTH]}")
+            lines.append(f"  model's {printable(one.fresh_answer)[:_WIDTH]}")
     return "\n".join(lines)
 
 
 def _row(threshold: float, decisions: Sequence[Decision], errors: Errors) -> Row:
     served = [one for one in decisions if one.confidence >= threshold]
-    labels = [one.label == "wrong" for one in served if one.label]
-    return Row(threshold, len(served), len(labels), sum(labels), wrong_share(labels, errors=errors))
+    _, wrong = labels_of(served, errors)
+    return Row(threshold, len(served), len(wrong), sum(wrong), wrong_share(wrong, errors=errors))
 
 
 def _cost(model: str, prompt: int, completed: int) -> float | None:

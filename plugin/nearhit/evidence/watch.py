@@ -83,7 +83,10 @@ class Watch:
             settings: of the model group that is asked.
         """
         outcome = decide(candidates, self._untightened(shipped, settings))
-        if isinstance(outcome, Hit) and outcome.confidence < self.belief.tightened:
+        is_own = settings.confidence_threshold != self.settings.confidence_threshold
+        is_own |= settings.target_precision != self.settings.target_precision
+        # A model group with a target or threshold of its own is not held to that of the others.
+        if not is_own and isinstance(outcome, Hit) and outcome.confidence < self.belief.tightened:
             return Miss("tightened", outcome.similarity, outcome.confidence)
         return outcome
 
@@ -130,7 +133,8 @@ class Watch:
             self.belief, quarantine=quarantine, calibrated=calibrated, flushes=journal.flushes()
         )
         QUARANTINED.set(sum(map(len, grouped.values())))
-        sample, now = journal.verified(decider, _LABELS), self._clock()
+        errs = errors_of(self.settings) != Errors()
+        sample, now = journal.verified(decider, _LABELS, by_judge=errs), self._clock()
         if sample != self._sample or now > self._next:
             self._sample, self._next = sample, now + _FADE_S
             self._tighten(sample, self._untightened(shipped, self.settings))

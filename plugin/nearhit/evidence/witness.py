@@ -1,35 +1,45 @@
 """Writes decisions down, off the request path, and has a sample of them verified.
 
 Verified is a hit (or in shadow mode a would-be hit) whose question the model answers too; a judge
-then compares the two answers. Nothing here raises into a request, and nothing waits for it.
+then compares the two answers. Nothing here raises into a request, and nothing waits for it: all
+work on the journal is done by one thread of its own, so that a disk that hangs takes no thread from
+anything else.
 """
 
 import asyncio
 import json
+import logging
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from nearhit.cache import Cache, Lookup, threshold_of
+from nearhit.cache import Cache, Lookup, decider_of, threshold_of
 from nearhit.config import Settings
 from nearhit.decision import Candidate, Hit, Miss
-from nearhit.errors import ConfigError
+from nearhit.encoder import Encoder
+from nearhit.errors import ConfigError, StoreError
 from nearhit.evidence.journal import MAX_TEXT, By, Decision, Journal, Kind, Label, Tally, new_id
 from nearhit.evidence.judge import Ask, answer_text, judge
+from nearhit.matching import Verifier
 from nearhit.metrics import VERIFIED, FaultLog
+
+_log = logging.getLogger("nearhit")
 
 LOOK_EVERY_S: Final = 1.0  # between looks at what other workers, and people, have written
 _HOUR_S: Final = 3600.0
 _MAX_PENDING: Final = 64  # writes that wait; one more is dropped
 _MAX_VERIFYING: Final = 2  # verifications at once
 _VERIFY_TIMEOUT_S: Final = 120.0
+_MAX_TALLIED: Final = 1_000  # requests between two looks that are counted with their tokens
 
-Counts = tuple[int, int, int]
+_Result = TypeVar("_Result")
 
 
 class Witness:
@@ -54,56 +64,72 @@ class Witness:
         self._cache = cache
         self._ask = ask
         self._clock = clock
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="nearhit-evidence")
         self._journal: Journal | None = None
-        self._faults = FaultLog()
+        self._faults = FaultLog(consequence="no answer is affected")
+        self._has_said = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._counts: dict[tuple[str, str], Counts] = {}
+        self._tally: list[tuple[str, str, str | None]] = []
         self._verified_at: deque[float] = deque()
         self._verifying = 0
         self._random = random.Random()  # noqa: S311 - draws a sample, keeps no secret
 
     async def run(self) -> None:
         """Keep journal and watch in step until cancelled."""
-        if not self._settings.evidence.decisions:
-            return
         while True:
             await self._guarded(self.look())
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def look(self) -> None:
+    async def look(self, encoder: Encoder | None = None, verifier: Verifier | None = None) -> None:
         """Open the journal if need be, write the tally, and learn what others have written.
+
+        Args:
+            encoder: one that is about to be in force; None: the cache's, with its verifier.
+            verifier: to go with it.
 
         Raises:
             StoreError: it cannot be opened; another look tries again.
         """
-        if self._journal is None:
-            limit = self._settings.evidence.decisions
-            self._journal = await asyncio.to_thread(Journal, self._settings.data_dir, limit)
-        counts, self._counts = self._counts, {}
-        await asyncio.to_thread(self._write_and_look, self._journal, counts)
+        if encoder is None:
+            encoder, verifier = self._cache.encoder, self._cache.verifier
+        tally, self._tally = self._tally, []
+        await self._in_thread(self._write_and_look, tally, encoder, verifier)
 
-    def _write_and_look(self, journal: Journal, counts: Mapping[tuple[str, str], Counts]) -> None:
-        if counts:
-            journal.count(counts, self._clock())
-        if self._cache.encoder is None:
+    def _write_and_look(
+        self,
+        tally: list[tuple[str, str, str | None]],
+        encoder: Encoder | None,
+        verifier: Verifier | None,
+    ) -> None:
+        journal = self._journal
+        if journal is None:
+            journal = self._journal = self._open()
+        if tally:
+            journal.count(_summed(tally), self._clock())
+        if encoder is None:
             return
         try:
-            shipped = threshold_of(self._settings, self._cache.verifier)
+            shipped = threshold_of(self._settings, verifier)
         except ConfigError:
             return
-        self._cache.watch.look(journal, self._cache.decider, shipped)
+        self._cache.watch.look(journal, decider_of(encoder, verifier), shipped)
+
+    def _open(self) -> Journal:
+        try:
+            return Journal(self._settings.data_dir, self._settings.evidence.decisions)
+        except StoreError as error:
+            if not self._has_said:
+                _log.error("no decision is written down: %s", error)
+            self._has_said = True
+            raise
 
     # ---- what the hook tells ---------------------------------------------------------------
 
     def count(self, model: str, outcome: str, completion: str | None = None) -> None:
-        """Count a request, with the tokens of the answer that was not asked of the model."""
-        prompt, completed = _tokens(completion) if completion is not None else (0, 0)
-        before = self._counts.get((model, outcome), (0, 0, 0))
-        self._counts[model, outcome] = (
-            before[0] + 1,
-            before[1] + prompt,
-            before[2] + completed,
-        )
+        """Count a request, with the tokens of a stored answer that was not asked of the model."""
+        if self._journal is not None:
+            kept = completion if len(self._tally) < _MAX_TALLIED else None
+            self._tally.append((model, outcome, kept))
 
     def served(self, lookup: Lookup, request: Mapping[str, Any]) -> str | None:
         """Write down a hit in other words, and perhaps verify it; return the decision's id."""
@@ -111,7 +137,11 @@ class Witness:
         if decision is None:
             return None
         ask = self._draw()
-        self._spawn(self._verify(ask, decision, request) if ask else self._add(decision))
+        if ask is None:
+            self._spawn(self._add(decision))
+        else:
+            work = self._verify(ask, replace(decision, sampled=True), request)
+            self._spawn(work, is_drawn=True)
         return decision.id
 
     def answered(self, lookup: Lookup, kind: Kind, packed: str) -> None:
@@ -119,21 +149,27 @@ class Witness:
         decision = self._decision(lookup, kind)
         if decision is None:
             return
-        decision = replace(decision, fresh_answer=answer_text(packed)[:MAX_TEXT])
+        decision = replace(decision, fresh_answer=packed)
         ask = self._draw() if kind == "shadow" else None
-        self._spawn(self._compare(ask, decision) if ask else self._add(decision))
+        if ask is None:
+            self._spawn(self._add(decision))
+        else:
+            self._spawn(self._compare(ask, replace(decision, sampled=True)), is_drawn=True)
 
-    def blamed(self, lookup: Lookup) -> None:
-        """Write down that a client says of this hit that it is wrong."""
+    def blamed(self, lookup: Lookup, *, is_believed: bool) -> None:
+        """Write down that a client says of this hit that it is wrong; believed, it holds."""
         decision = self._decision(lookup, "complaint")
         if decision is not None:
-            self._spawn(self._blame(decision))
+            self._spawn(self._blame(decision, is_believed=is_believed))
 
-    async def label(self, decision_id: str, label: Label, by: By) -> Decision | None:
+    async def label(
+        self, decision_id: str, label: Label, by: By, *, is_believed: bool = True
+    ) -> Decision | None:
         """Label a decision, and know it at once in this worker; None: there is none."""
         if self._journal is None:
             return None
-        found = await asyncio.to_thread(self._journal.label, decision_id, label, by)
+        write = partial(self._journal.label, is_believed=is_believed)
+        found: Decision | None = await self._in_thread(write, decision_id, label, by)
         await self.look()
         return found
 
@@ -145,7 +181,7 @@ class Witness:
         """
         if self._journal is None:
             return False
-        await asyncio.to_thread(self._journal.flush, what, int(self._clock()))
+        await self._in_thread(self._journal.flush, what, int(self._clock()))
         await self.look()
         return True
 
@@ -154,13 +190,13 @@ class Witness:
         if self._journal is None:
             return []
         since = int(self._clock()) - 86_400 * days
-        return await asyncio.to_thread(self._journal.tally, since=since)
+        return await self._in_thread(partial(self._journal.tally, since=since))
 
     async def get(self, decision_id: str) -> Decision | None:
         """Return a decision."""
         if self._journal is None:
             return None
-        return await asyncio.to_thread(self._journal.get, decision_id)
+        return await self._in_thread(self._journal.get, decision_id)
 
     async def close(self) -> None:
         """Finish what was begun, and let go of the journal."""
@@ -168,15 +204,20 @@ class Witness:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._journal is not None:
             await self._guarded(self.look())
-            self._journal.close()
+            await self._in_thread(self._journal.close)
+            self._journal = None
+        self._worker.shutdown(wait=False)
 
     # ---- the work --------------------------------------------------------------------------
 
     def _decision(self, lookup: Lookup, kind: Kind) -> Decision | None:
-        """Describe the candidate that was served, or came nearest to it; None: not worth it."""
-        if self._journal is None or lookup.vector is None:
-            return None
+        """Describe the candidate that was served, or came nearest to it; None: not worth it.
+
+        Its answers are still whole completions: `_readable` makes texts of them, in the thread.
+        """
         outcome = lookup.outcome
+        if self._journal is None or not self._settings.evidence.decisions or lookup.vector is None:
+            return None
         chosen = _chosen(lookup)
         if chosen is None or (isinstance(outcome, Hit) and outcome.kind != "semantic"):
             return None
@@ -189,18 +230,21 @@ class Witness:
             tenant=lookup.question.tenant,
             decider=self._cache.decider,
             entry=str(chosen.entry.id),
-            question=lookup.question.text,
-            stored_question=chosen.entry.text,
+            question=lookup.question.text[:MAX_TEXT],
+            stored_question=chosen.entry.text[:MAX_TEXT],
             similarity=chosen.similarity,
             confidence=chosen.confidence,
             veto=chosen.veto or "",
-            stored_answer=answer_text(chosen.entry.completion)[:MAX_TEXT],
+            stored_answer=chosen.entry.completion,
             fresh_answer="",
             vector=lookup.vector.astype(np.float16).tobytes(),
         )
 
     def _draw(self) -> Ask | None:
-        """Draw whether this one is verified, within the budget; return whom to ask."""
+        """Draw whether this one is verified, within the budget; take its place, return whom to ask.
+
+        `_spawn` gives the place back.
+        """
         if self._ask is None or self._random.random() >= self._settings.verify_sample:
             return None
         now = self._clock()
@@ -211,61 +255,67 @@ class Witness:
             VERIFIED.labels("over_budget").inc()
             return None
         self._verified_at.append(now)
+        self._verifying += 1
         return self._ask
 
-    async def _add(self, decision: Decision) -> None:
-        if self._journal is not None:
-            await asyncio.to_thread(self._journal.add, decision)
+    async def _add(self, decision: Decision) -> Decision:
+        """Write a decision down; return it with texts for answers."""
 
-    async def _blame(self, decision: Decision) -> None:
+        def add(journal: Journal) -> Decision:
+            readable = _readable(decision)
+            journal.add(readable)
+            return readable
+
+        return decision if self._journal is None else await self._in_thread(add, self._journal)
+
+    async def _blame(self, decision: Decision, *, is_believed: bool) -> None:
         await self._add(decision)
-        await self.label(decision.id, "wrong", "person")
+        await self.label(decision.id, "wrong", "client", is_believed=is_believed)
 
     async def _verify(self, ask: Ask, decision: Decision, request: Mapping[str, Any]) -> None:
         """Let the model answer too. The decision is written first: it stands whatever follows."""
-        await self._add(decision)
-        self._verifying += 1
-        try:
-            async with asyncio.timeout(_VERIFY_TIMEOUT_S):
-                fresh = await ask(request)
-        finally:
-            self._verifying -= 1
+        written = await self._add(decision)
+        async with asyncio.timeout(_VERIFY_TIMEOUT_S):
+            fresh = await ask(request)
         if not fresh:
             VERIFIED.labels("no_answer").inc()
             return
-        await self._compare(ask, replace(decision, fresh_answer=fresh[:MAX_TEXT]))
+        await self._compare(ask, replace(written, fresh_answer=fresh[:MAX_TEXT]))
 
     async def _compare(self, ask: Ask, decision: Decision) -> None:
         """Let the judge compare; without one, keep both answers for a person."""
-        await self._add(replace(decision, sampled=True))
+        written = await self._add(decision)
         model = self._settings.evidence.judge
         if model is None:
             VERIFIED.labels("unjudged").inc()
             return
-        self._verifying += 1
-        try:
-            async with asyncio.timeout(_VERIFY_TIMEOUT_S):
-                verdict = await judge(ask, model, decision)
-        finally:
-            self._verifying -= 1
+        async with asyncio.timeout(_VERIFY_TIMEOUT_S):
+            verdict = await judge(ask, model, written)
         VERIFIED.labels(verdict or "no_verdict").inc()
         if verdict is not None:
-            await self.label(decision.id, verdict, "judge")
+            await self.label(written.id, verdict, "judge")
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _in_thread(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._worker, work, *arguments)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], *, is_drawn: bool = False) -> None:
         if len(self._tasks) >= _MAX_PENDING:
             work.close()
+            self._verifying -= is_drawn
             self._faults.record("evidence", "busy")
             return
-        task = asyncio.create_task(self._guarded(work))
+        task = asyncio.create_task(self._guarded(work, is_drawn=is_drawn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, Any], *, is_drawn: bool = False) -> None:
         try:
             await work
         except Exception as error:  # noqa: BLE001 - evidence that is lost must not cost an answer
             self._faults.record("evidence", "failed", error)
+        finally:
+            self._verifying -= is_drawn
 
 
 def _chosen(lookup: Lookup) -> Candidate | None:
@@ -280,10 +330,31 @@ def _chosen(lookup: Lookup) -> Candidate | None:
     )
 
 
+def _readable(decision: Decision) -> Decision:
+    """Turn whole completions into texts; texts stay."""
+    stored, fresh = (
+        answer_text(text) or text for text in (decision.stored_answer, decision.fresh_answer)
+    )
+    return replace(decision, stored_answer=stored[:MAX_TEXT], fresh_answer=fresh[:MAX_TEXT])
+
+
+def _summed(
+    tally: list[tuple[str, str, str | None]],
+) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """Sum requests and tokens up by model and outcome."""
+    counts: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for model, outcome, completion in tally:
+        prompt, completed = (0, 0) if completion is None else _tokens(completion)
+        before = counts.get((model, outcome), (0, 0, 0))
+        counts[model, outcome] = (before[0] + 1, before[1] + prompt, before[2] + completed)
+    return counts
+
+
 def _tokens(completion: str) -> tuple[int, int]:
     """Return prompt and completion tokens that a stored answer says it took."""
     try:
         usage = json.loads(completion)["usage"]
-        return int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+        found = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
     except (ValueError, KeyError, TypeError):
         return 0, 0
+    return found if all(0 <= count < 2**40 for count in found) else (0, 0)

@@ -20,6 +20,7 @@ _BESIDE: Final = 3  # words between what stands beside such a word
 _MOST: Final = 120  # words looked at
 _LONGEST: Final = 4000  # characters looked at
 _OPERATOR: Final = re.compile(r"(?<=[\s\d)])[-+*/=<>^%](?=[\s\d(\[{])")
+_DATE: Final = re.compile(r"\b\d{1,4}([-/])\d{1,2}\1\d{1,4}\b")  # written in several ways
 _SYMBOL: Final = re.compile(r"[-+*/=<>^%()\[\]{}]")
 
 
@@ -63,5 +64,6 @@ def _is_exchange(one: tuple[str, ...], two: tuple[str, ...]) -> bool:
 
 def _has_other_operator(stored: str, asked: str) -> bool:
     """Whether both hold a formula, with other operators or brackets."""
-    is_formula = _OPERATOR.search(stored) and _OPERATOR.search(asked)
-    return bool(is_formula) and _SYMBOL.findall(stored) != _SYMBOL.findall(asked)
+    one, two = (_DATE.sub(" ", text) for text in (stored, asked))
+    is_formula = _OPERATOR.search(one) and _OPERATOR.search(two)
+    return bool(is_formula) and _SYMBOL.findall(one) != _SYMBOL.findall(two)

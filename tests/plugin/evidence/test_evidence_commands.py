@@ -24,12 +24,18 @@ def fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fill]:
     monkeypatch.setattr("time.time", lambda: float(NOW))
     journal = Journal(tmp_path)
 
-    def fill_(count: int, label: str = "", confidence: float = 0.97, **changes: Any) -> None:
+    def fill_(
+        count: int,
+        label: str = "",
+        confidence: float = 0.97,
+        by: str = "person",
+        **changes: Any,
+    ) -> None:
         for n in range(count):
             one = decision(confidence, at=NOW - n, **changes)
             journal.add(one)
             if label:
-                journal.label(one.id, label, "person")  # type: ignore[arg-type]
+                journal.label(one.id, label, by)  # type: ignore[arg-type]
 
     yield fill_
     journal.close()
@@ -96,9 +102,20 @@ def test_calibrate_allows_for_the_errors_that_the_judge_is_said_to_make(
 ) -> None:
     # The judge lets half of the wrong answers pass: twice as many labels are needed.
     monkeypatch.setenv("NEARHIT_EVIDENCE__WRONG_CALLED_RIGHT", "0.49")
-    fill(fewest_labels(0.99), "right", 0.97)
+    fill(fewest_labels(0.99), "right", 0.97, by="judge")
     main(["calibrate"])
     assert "(proven)" not in capsys.readouterr().out
+    monkeypatch.setenv("NEARHIT_EVIDENCE__WRONG_CALLED_RIGHT", "0")
+    assert main(["calibrate"]) == 0
+    assert "(proven)" in capsys.readouterr().out
+
+
+def test_calibrate_counts_repeats_of_one_pair_once(
+    fill: Fill, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(500, "right", 0.97, question="the same")
+    assert main(["calibrate"]) == 1
+    assert "on 1 labels" in capsys.readouterr().out
 
 
 def test_calibrate_by_hand_asks_until_told_that_it_is_enough(
@@ -112,7 +129,8 @@ def test_calibrate_by_hand_asks_until_told_that_it_is_enough(
     monkeypatch.setattr("builtins.input", lambda prompt: next(said))
     assert main(["calibrate", "--by-hand"]) == 1
     shown = capsys.readouterr().out
-    assert "new      how to revert a commit\nstored   how to undo a commit" in shown
+    assert "new      how to revert a commit" in shown
+    assert "\nstored   how to undo a commit\n" in shown
     assert "model's  Use git reset." in shown
     journal = Journal(tmp_path)
     assert sorted(one.person for one in journal.recent(10)) == ["", "", "", "right", "wrong"]

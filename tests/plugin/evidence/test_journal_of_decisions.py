@@ -51,6 +51,63 @@ def test_oldest_decisions_beyond_the_bound_are_dropped(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_labelled_decisions_are_not_crowded_out_by_those_that_have_none(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, max_decisions=10)
+    labelled = decision(at=0, sampled=True)
+    journal.add(labelled)
+    journal.label(labelled.id, "wrong", "judge")
+    for at in range(1, 100):
+        journal.add(decision(at=at, id=f"00{at:030x}", kind="near"))
+    assert journal.get(labelled.id) is not None
+    assert len(journal.recent(1000)) == 11
+    assert [one.is_wrong for one in journal.verified("d", 100)] == [True]
+    journal.close()
+
+
+def test_sample_has_each_pair_of_questions_once_with_its_newest_label(journal: Journal) -> None:
+    for at, label in ((1, "wrong"), (2, "wrong"), (3, "right")):
+        one = decision(at=at, sampled=True, question="the same")
+        journal.add(one)
+        journal.label(one.id, label, "judge")  # type: ignore[arg-type]
+    other = decision(at=4, sampled=True, question="another")
+    journal.add(other)
+    journal.label(other.id, "wrong", "judge")
+    assert [(one.at, one.is_wrong) for one in journal.verified("d", 10)] == [(4, True), (3, False)]
+
+
+def test_word_of_a_client_quarantines_and_is_no_label(journal: Journal) -> None:
+    one = decision(sampled=True)
+    journal.add(one)
+    journal.label(one.id, "right", "judge")
+    labelled = journal.label(one.id, "wrong", "client")
+    assert labelled is not None
+    assert labelled.label == "right"
+    assert len(journal.quarantined("d")) == 1
+    assert [found.is_wrong for found in journal.verified("d", 10)] == [False]
+    journal.label(one.id, "right", "person")
+    assert journal.quarantined("d") == []
+
+
+def test_client_who_is_not_believed_changes_no_quarantine(journal: Journal) -> None:
+    one = decision()
+    journal.add(one)
+    journal.label(one.id, "wrong", "client", is_believed=False)
+    assert journal.quarantined("d") == []
+
+
+def test_quarantine_of_a_decision_that_is_gone_can_be_lifted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, max_decisions=1)
+    one = decision(at=0)
+    journal.add(one)
+    journal.label(one.id, "wrong", "client")
+    for at in range(1, 4):
+        journal.add(decision(at=at, id=f"00{at:030x}"))
+    assert journal.get(one.id) is None
+    assert journal.label(one.id, "right", "person") is None
+    assert journal.quarantined("d") == []
+    journal.close()
+
+
 def test_wrong_quarantines_and_right_lifts_it(journal: Journal) -> None:
     served = decision()
     journal.add(served)
@@ -138,8 +195,10 @@ def test_threads_and_processes_write_at_once_and_lose_nothing(
     assert len(journal.quarantined("d")) == 200
 
 
-def test_same_id_replaces_the_decision(journal: Journal) -> None:
+def test_decision_that_is_written_again_keeps_its_labels(journal: Journal) -> None:
     one = decision()
     journal.add(one)
-    journal.add(replace(one, fresh_answer="Use git reset."))
-    assert [found.fresh_answer for found in journal.recent(10)] == ["Use git reset."]
+    journal.label(one.id, "wrong", "person")
+    journal.add(replace(one, fresh_answer="Use git reset.", sampled=True))
+    (found,) = journal.recent(10)
+    assert (found.fresh_answer, found.sampled, found.person) == ("Use git reset.", True, "wrong")

@@ -12,7 +12,7 @@ from nearhit.cache import Cache, Lookup
 from nearhit.config import Settings
 from nearhit.decision import Hit, Miss
 from nearhit.errors import StoreError
-from nearhit.evidence.journal import FILE, Decision, Journal
+from nearhit.evidence.journal import FILE, MAX_TEXT, Decision, Journal
 from nearhit.evidence.witness import Witness
 from nearhit.metrics import FAULTS, VERIFIED
 from nearhit.request import Policy, Question, read
@@ -42,9 +42,14 @@ class Models:
         self.answer: str | None = "Use git revert."
         self.error: Exception | None = None
         self.asked: list[Mapping[str, Any]] = []
+        self.called = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def __call__(self, request: Mapping[str, Any]) -> str | None:
         self.asked.append(request)
+        self.called.set()
+        await self.gate.wait()
         if self.error is not None:
             raise self.error
         return self.verdict if request["model"] == "the-judge" else self.answer
@@ -67,8 +72,8 @@ class Stand:
         self.store = InProcessStore(folder / "store")
         self.models = Models()
         self.verifier = FakeVerifier({"undo commit": 0.95})
-        encoder = FakeEncoder({"undo commit": 0, "revert commit": 10, "drop commit": 12})
-        self.cache = Cache(self.settings, SECRET, self.store, encoder, self.verifier, clock)
+        self.encoder = FakeEncoder({"undo commit": 0, "revert commit": 10, "drop commit": 12})
+        self.cache = Cache(self.settings, SECRET, self.store, self.encoder, self.verifier, clock)
         self.witness = Witness(self.settings, self.cache, self.models, clock)
 
     async def opened(self) -> None:
@@ -169,7 +174,7 @@ async def test_model_that_fails_costs_the_verification_and_nothing_else(stand: S
     stand.models.error = ConnectionError("down")
     stand.witness.served(await stand.hit(), REQUEST)
     (found,) = await stand.decisions()
-    assert (found.sampled, found.label) == (False, "")
+    assert (found.sampled, found.label, found.fresh_answer) == (True, "", "")
     assert FAULTS.labels("evidence", "failed")._value.get() == failed + 1
 
 
@@ -204,9 +209,9 @@ async def test_miss_is_written_down_where_it_came_near(
 
 
 async def test_complaint_quarantines_and_is_no_sample(stand: Stand) -> None:
-    stand.witness.blamed(await stand.hit())
+    stand.witness.blamed(await stand.hit(), is_believed=True)
     (found,) = await stand.decisions()
-    assert (found.kind, found.person, found.sampled) == ("complaint", "wrong", False)
+    assert (found.kind, found.client, found.label) == ("complaint", "wrong", "")
     assert await reason(stand, "drop commit") == "quarantine"
 
 
@@ -244,13 +249,61 @@ async def test_requests_are_tallied_with_the_tokens_they_saved(
     assert (miss.outcome, miss.requests) == ("miss", 1)
 
 
-async def test_with_no_decisions_to_keep_no_file_is_made(tmp_path: Path) -> None:
-    stand = Stand(tmp_path, Clock(NOW), evidence={"decisions": 0})
-    await stand.witness.run()
-    assert stand.witness.served(await stand.hit_after_learning(), REQUEST) is None
-    await stand.witness.close()
-    await stand.store.close()
-    assert not (tmp_path / FILE).exists()
+@given(evidence={"decisions": 0})
+async def test_with_no_decisions_to_keep_requests_are_tallied_and_no_text_is_written(
+    stand: Stand, tmp_path: Path
+) -> None:
+    assert stand.witness.served(await stand.hit(), REQUEST) is None
+    stand.witness.count("m", "miss")
+    assert await stand.decisions() == []
+    assert b"commit" not in (tmp_path / FILE).read_bytes()
+    journal = Journal(tmp_path)
+    assert [one.requests for one in journal.tally()] == [1]
+    journal.close()
+
+
+async def test_complaint_that_is_not_believed_is_kept_for_the_operator_and_changes_nothing(
+    stand: Stand,
+) -> None:
+    stand.witness.blamed(await stand.hit(), is_believed=False)
+    (found,) = await stand.decisions()
+    assert found.client == "wrong"
+    assert await reason(stand, "revert commit") == "hit"
+
+
+async def test_question_as_long_as_a_book_is_cut_before_it_is_kept(stand: Stand) -> None:
+    long = "revert commit" + " " * 50_000 + "x"
+    stand.encoder.degrees[long] = 10
+    lookup = await stand.cache.answer(ask(long))
+    stand.witness.served(lookup, REQUEST)
+    (found,) = await stand.decisions()
+    assert len(found.question) == MAX_TEXT
+
+
+async def test_no_more_than_two_are_verified_at_once_and_places_are_given_back(
+    stand: Stand,
+) -> None:
+    stand.models.gate.clear()
+    for _ in range(6):
+        stand.witness.served(await stand.hit(), REQUEST)
+    await asyncio.sleep(0.3)
+    assert len(stand.models.asked) == 2
+    stand.models.gate.set()
+    assert sum(one.sampled for one in await stand.decisions()) == 2
+
+
+async def test_label_that_a_person_gives_meanwhile_outlives_the_verification(
+    stand: Stand, tmp_path: Path
+) -> None:
+    stand.models.gate.clear()
+    name = stand.witness.served(await stand.hit(), REQUEST)
+    assert name is not None
+    await stand.models.called.wait()
+    await stand.witness.label(name, "wrong", "person")
+    stand.models.gate.set()
+    (found,) = await stand.decisions()
+    assert (found.person, found.judge, found.label) == ("wrong", "right", "wrong")
+    assert await reason(stand, "revert commit") == "quarantine"
 
 
 async def test_journal_that_cannot_be_opened_costs_no_answer(tmp_path: Path) -> None:
