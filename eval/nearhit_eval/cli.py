@@ -2,6 +2,8 @@
 
 nearhit-eval decisions set.json --ablate
 nearhit-eval decisions --convert groups.jsonl --out set.json
+nearhit-eval margins --sets groups.jsonl --adapters multi=build/adapter
+nearhit-eval replay stream.jsonl --arrivals trace.csv --ttl 3600 86400
 """
 
 import argparse
@@ -9,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from nearhit.errors import ConfigError, NearhitError
-from nearhit_eval import decisions
+from nearhit_eval import decisions, margins, replay
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    decisions.add_command(commands)
+    for command in (decisions, margins, replay):
+        command.add_command(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))
