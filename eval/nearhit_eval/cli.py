@@ -4,6 +4,7 @@ nearhit-eval decisions set.json --ablate
 nearhit-eval decisions --convert groups.jsonl --out set.json
 nearhit-eval margins --sets groups.jsonl --adapters multi=build/adapter
 nearhit-eval replay stream.jsonl --arrivals trace.csv --ttl 3600 86400
+nearhit-eval report --decisions decisions.json --out report.html
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from nearhit.errors import ConfigError, NearhitError
-from nearhit_eval import decisions, margins, replay
+from nearhit_eval import decisions, margins, replay, report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (decisions, margins, replay):
+    for command in (decisions, margins, replay, report):
         command.add_command(commands)
     options = parser.parse_args(argv)
     try:
