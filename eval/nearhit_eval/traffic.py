@@ -97,13 +97,13 @@ def read_arrivals(path: Path) -> list[Arrival]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} must be a readable CSV file; check the path") from error
-    if tuple(reader.fieldnames or ()) != _COLUMNS or not rows:
+    if columns != _COLUMNS or not rows:
         raise ConfigError(
             f"{path}:1 must be the header {','.join(_COLUMNS)} above a line for each request, got "
-            f"{len(rows)} lines below {reader.fieldnames}; see docs/evaluation.md"
+            f"{len(rows)} lines below {list(columns)}; see docs/evaluation.md"
         )
     found: list[Arrival] = []
     begin: datetime | None = None
