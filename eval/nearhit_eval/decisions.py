@@ -19,7 +19,6 @@ import asyncio
 import json
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +33,7 @@ from nearhit.encoder.serving import find_artefact, load_encoder, load_verifier
 from nearhit.errors import ConfigError
 from nearhit.guards import GUARDS, first_veto
 from nearhit_eval import metrics
-from nearhit_eval.files import read_settings, sha256_of, write_json
+from nearhit_eval.files import read_settings, scratch_folder, sha256_of, write_json
 from nearhit_eval.mistakes import probe_values, vetoed, worst
 from nearhit_eval.observing import Observation, Run, Seen, observe
 from nearhit_eval.sets import QuestionSet, convert, read_set
@@ -80,10 +79,8 @@ def run(options: argparse.Namespace) -> int:
     verifier = load_verifier(settings, artefact)
     threshold = threshold_of(settings, verifier)
     encoder = load_encoder(settings, artefact)
-    with tempfile.TemporaryDirectory(prefix="nearhit-eval-") as folder:
-        observed = asyncio.run(
-            observe(sets, settings, encoder, verifier, Path(folder), options.timed)
-        )
+    with scratch_folder() as folder:
+        observed = asyncio.run(observe(sets, settings, encoder, verifier, folder, options.timed))
     report: dict[str, Any] = {
         "nearhit": nearhit.__version__,
         "encoder": encoder.fingerprint,

@@ -4,13 +4,19 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nearhit import config
 from nearhit.config import Settings
 from nearhit.errors import ConfigError
+
+_REMOVALS: Final = 50
 
 
 def read_settings(path: Path | None) -> Settings:
@@ -33,6 +39,20 @@ def sha256_of(paths: Iterable[Path]) -> dict[str, str]:
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     except OSError as error:
         raise ConfigError(f"{error.filename} must be a readable file; check the path") from error
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a folder for a store, and remove it, though the store process may still be saving."""
+    folder = Path(tempfile.mkdtemp(prefix="nearhit-eval-"))
+    try:
+        yield folder
+    finally:
+        for _ in range(_REMOVALS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.1)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,9 @@
 """Curves and histograms as SVG that stands inside a page: text as text, in the page's colours."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 # Drawn in a colour of its own, then left to the page, so that dark mode reads it.
@@ -71,9 +73,13 @@ def maps(encoders: Mapping[str, Any]) -> str:
     figure, axes = _figure(len(encoders))
     for one, (name, found) in zip(axes, encoders.items(), strict=True):
         centres = {row[3]: row[:2] for row in found["map"] if row[2] == 0}
-        for x, y, kind, owner in found["map"]:
-            if kind and owner in centres:
-                one.plot([centres[owner][0], x], [centres[owner][1], y], color=_INK, linewidth=0.15)
+        ties = [
+            (centres[owner], (x, y), (math.nan, math.nan))  # one line with gaps: a third the size
+            for x, y, kind, owner in found["map"]
+            if kind and owner in centres
+        ]
+        if ties:
+            one.plot(*zip(*chain(*ties), strict=True), color=_INK, linewidth=0.15)
         for kind, label in enumerate(_KINDS):
             points = [row for row in found["map"] if row[2] == kind]
             one.scatter(

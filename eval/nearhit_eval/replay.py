@@ -20,7 +20,6 @@ in each fifth of the time.
 import argparse
 import asyncio
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
@@ -35,7 +34,7 @@ from nearhit.config import Settings
 from nearhit.encoder.serving import find_artefact, load_encoder, load_verifier
 from nearhit.errors import ConfigError
 from nearhit_eval import metrics
-from nearhit_eval.files import read_settings, sha256_of, write_json
+from nearhit_eval.files import read_settings, scratch_folder, sha256_of, write_json
 from nearhit_eval.replaying import (
     TIERS,
     Pace,
@@ -103,11 +102,9 @@ def run(options: argparse.Namespace) -> int:
             total=len(combinations) * len(stream), unit="question", leave=False, disable=None
         ) as bar:
             for one in combinations:
-                with tempfile.TemporaryDirectory(prefix="nearhit-eval-") as folder:
+                with scratch_folder() as folder:
                     found.append(
-                        await replay(
-                            stream, one, remembered, reading, Path(folder), pace, bar.update
-                        )
+                        await replay(stream, one, remembered, reading, folder, pace, bar.update)
                     )
         for part in (encoder, verifier):
             if part is not None:

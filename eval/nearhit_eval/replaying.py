@@ -222,13 +222,12 @@ class _Replay:
             self._reasons[question] = self._reasons.get(question, 0) + 1
             return
         ends, owner = self._in_flight.get(question.id, (math.inf, 0))
-        if ends - self._now <= self._settings.coalesce_wait_s:
-            self._count(part, one, owner, ("coalesced", 1.0, 1.0))
-            return
         lookup = await cache.answer(question)
         match lookup.outcome:
             case Hit(entry, kind, similarity, confidence):
                 self._count(part, one, int(entry.completion), (kind, similarity, confidence))
+            case Miss() if ends - self._now <= self._settings.coalesce_wait_s:
+                self._count(part, one, owner, ("coalesced", 1.0, 1.0))
             case Miss(reason):
                 self._reasons[reason] = self._reasons.get(reason, 0) + 1
                 ends = self._now + self._answer_s
