@@ -24,6 +24,7 @@ from nearhit_eval.labelled import Group, LabelledRow, Member, Pair, Triplet, rea
 from nearhit_eval.metrics import Values
 
 _MEMBERS: Final = 5
+_MAPPED: Final = 30  # anchors of a map
 _KINDS: Final = {Group: "groups", Member: "clusters", Pair: "pairs", Triplet: "triplets"}
 
 
@@ -190,6 +191,27 @@ def resampled_margins(cosines: Cosines, count: int, seed: int) -> Values:
         with np.errstate(invalid="ignore", divide="ignore"):
             margins[index] = drawn[0] / drawn[1] - drawn[2] / drawn[3]
     return margins
+
+
+def map_of(
+    one: ComparedSet, vectors: Mapping[str, Vector | None], seed: int
+) -> list[list[float | int]]:
+    """Return x, y, kind (0 anchor, 1 positive, 2 negative) and number of some anchors' texts."""
+    order = np.random.default_rng(seed).permutation(len(one.anchors))[:_MAPPED]
+    rows = [
+        (vector, kind, index)
+        for index, anchor in enumerate(one.anchors[place] for place in order)
+        for kind, texts in enumerate(([anchor.text], anchor.positives, anchor.negatives))
+        for text in texts
+        if (vector := vectors[text]) is not None
+    ]
+    if not rows:
+        return []
+    points = project(np.stack([vector for vector, _, _ in rows]))
+    return [
+        [round(float(x), 3), round(float(y), 3), kind, index]
+        for (x, y), (_, kind, index) in zip(points, rows, strict=True)
+    ]
 
 
 def project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ from nearhit_eval.comparing import (
     ComparedSet,
     Cosines,
     cosines_of,
-    project,
+    map_of,
     read_compared,
     resampled_margins,
 )
@@ -47,7 +47,6 @@ from nearhit_eval.files import read_settings, sha256_of, write_json
 BASELINE: Final = "baseline"
 _SMALL_MARGIN: Final = 0.1
 _TOGETHER: Final = 32  # texts in flight
-_MAPPED: Final = 30  # anchors of a map
 _BINS: Final = 40  # of a histogram from -1 to 1
 
 Vectors = dict[str, Vector | None]
@@ -128,7 +127,7 @@ def compare(
         "left_out": texts - len(base.positive) - len(base.negative),
         "encoders": {
             name: _described(found)
-            | {"gain": _gain(name, cosines, drawn), "map": _map(one, vectors[name], seed)}
+            | {"gain": _gain(name, cosines, drawn), "map": map_of(one, vectors[name], seed)}
             for name, found in cosines.items()
         },
         "specialist": one.domain if one.domain in specialists else None,
@@ -175,25 +174,6 @@ def _interval(draws: metrics.Values) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.percentile(known, (2.5, 97.5))
     return float(low), float(high)
-
-
-def _map(one: ComparedSet, vectors: Vectors, seed: int) -> list[list[float | int]]:
-    """Return x, y, kind (0 anchor, 1 positive, 2 negative) and number of some anchors' texts."""
-    order = np.random.default_rng(seed).permutation(len(one.anchors))[:_MAPPED]
-    rows = [
-        (vector, kind, index)
-        for index, anchor in enumerate(one.anchors[place] for place in order)
-        for kind, texts in enumerate(([anchor.text], anchor.positives, anchor.negatives))
-        for text in texts
-        if (vector := vectors[text]) is not None
-    ]
-    if not rows:
-        return []
-    points = project(np.stack([vector for vector, _, _ in rows]))
-    return [
-        [round(float(x), 3), round(float(y), 3), kind, index]
-        for (x, y), (_, kind, index) in zip(points, rows, strict=True)
-    ]
 
 
 def _adapters(given: Sequence[str]) -> dict[str, str]:
