@@ -1,1 +1,1 @@
-"""Measures what nearhit decides. Not written yet."""
+"""Measures what nearhit decides, over the cache that serves."""

@@ -3,6 +3,10 @@
 nearhit-eval decisions set.json --ablate
 nearhit-eval decisions --convert groups.jsonl --out set.json
 nearhit-eval calibrate labelled.jsonl --target-precision 0.99
+nearhit-eval margins --sets groups.jsonl --adapters multi=build/adapter
+nearhit-eval replay stream.jsonl --arrivals trace.csv --ttl 3600 86400
+nearhit-eval report --decisions decisions.json --out report.html
+nearhit-eval bench --json bench.json
 """
 
 import argparse
@@ -10,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from nearhit.errors import ConfigError, NearhitError
-from nearhit_eval import calibrate, decisions
+from nearhit_eval import bench, calibrate, decisions, margins, replay, report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    decisions.add_command(commands)
-    calibrate.add_command(commands)
+    for command in (decisions, calibrate, margins, replay, report, bench):
+        command.add_command(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))

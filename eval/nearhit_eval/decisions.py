@@ -16,11 +16,9 @@ and wrong at the threshold in force with a 95 % interval.
 
 import argparse
 import asyncio
-import hashlib
 import json
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,13 +27,14 @@ from typing import Any, Final
 import numpy as np
 
 import nearhit
-from nearhit import config
 from nearhit.cache import threshold_of
 from nearhit.config import Settings
 from nearhit.encoder.serving import find_artefact, load_encoder, load_verifier
 from nearhit.errors import ConfigError
 from nearhit.guards import GUARDS, first_veto
 from nearhit_eval import metrics
+from nearhit_eval.files import read_settings, scratch_folder, sha256_of, write_json
+from nearhit_eval.mistakes import probe_values, vetoed, worst
 from nearhit_eval.observing import Observation, Run, Seen, observe
 from nearhit_eval.sets import QuestionSet, convert, read_set
 
@@ -75,32 +74,27 @@ def run(options: argparse.Namespace) -> int:
     names = [one.name for one in sets]
     if len(set(names)) < len(names) or _POOLED in names:
         raise ConfigError(f"SET.json must have names of their own, got {names}; rename a file")
-    section = None
-    if options.config is not None:
-        section = config.read_section(config.read_config(options.config))
-    settings = config.load(section)
+    settings = read_settings(options.config)
     artefact = find_artefact(settings.encoder, settings.data_dir)
     verifier = load_verifier(settings, artefact)
     threshold = threshold_of(settings, verifier)
     encoder = load_encoder(settings, artefact)
-    with tempfile.TemporaryDirectory(prefix="nearhit-eval-") as folder:
-        observed = asyncio.run(
-            observe(sets, settings, encoder, verifier, Path(folder), options.timed)
-        )
+    with scratch_folder() as folder:
+        observed = asyncio.run(observe(sets, settings, encoder, verifier, folder, options.timed))
     report: dict[str, Any] = {
         "nearhit": nearhit.__version__,
         "encoder": encoder.fingerprint,
         "verifier": dict(artefact.manifest.verifier),
         "settings": settings.model_dump(mode="json", exclude={"data_dir", "secret"}),
         "seed": options.seed,
-        "sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in options.sets},
+        "sha256": sha256_of(options.sets),
     }
     report |= measure(sets, observed, threshold)
     if options.ablate:
         report["ablation"] = ablate(sets, observed, settings)
     _print(report)
     if options.json:
-        options.json.write_text(json.dumps(_finite(report), indent=1) + "\n", "utf-8")
+        write_json(options.json, report)
     return 0
 
 
@@ -109,6 +103,10 @@ def measure(sets: Sequence[QuestionSet], observed: Run, threshold: float) -> dic
     measured = {
         one.name: _measure(observed.observations[one.name], one.must_hit, threshold) for one in sets
     }
+    for one in sets:
+        measured[one.name]["values"] = probe_values(
+            *_values(observed.observations[one.name], guarded_by_all)
+        )
     everything = [seen for one in sets for seen in observed.observations[one.name]]
     pooled = _measure(everything, sum(one.must_hit for one in sets), threshold)
     seconds = observed.seconds
@@ -130,7 +128,8 @@ def _measure(
     found["at_default"] = at_default | {"threshold": threshold}
     confidences = np.where(np.isfinite(values), np.clip(values, 0, 1), -math.inf)
     found["calibration"] = asdict(metrics.calibration(confidences, right))
-    found["worst"] = _worst(observations)
+    found["worst"] = worst(observations)
+    found["vetoed"] = vetoed(observations)
     reasons: dict[str, int] = {}
     for one in observations:
         if one.reason:
@@ -225,28 +224,6 @@ def _is_retrieved(one: Observation) -> bool:
     return one.served == one.key or any(seen.key == one.key for seen in one.candidates)
 
 
-def _worst(observations: Sequence[Observation], most: int = 20) -> list[dict[str, Any]]:
-    """The surest of the wrong ones, to be read by people."""
-    wrong = []
-    for one in observations:
-        left = [seen for seen in one.candidates if seen.veto is None]
-        if left:
-            best = max(left, key=lambda seen: seen.confidence)
-            if best.key != one.key:
-                wrong.append((best.confidence, best, one))
-    wrong.sort(key=lambda item: -item[0])
-    return [
-        {
-            "confidence": confidence,
-            "similarity": best.similarity,
-            "stored": best.text,
-            "asked": one.text,
-            "should_hit": one.key is not None,
-        }
-        for confidence, best, one in wrong[:most]
-    ]
-
-
 def _limited(one: QuestionSet, limit: int | None, seed: int) -> QuestionSet:
     if limit is None or len(one.probes) <= limit:
         return one
@@ -296,17 +273,6 @@ def _print(report: Mapping[str, Any]) -> None:
                 f"{found['right_vetoed']} of {found['right']} right"
             )
         print(f"{stage[:34]:<34} {recall}   auc {found['auc']:.3f}{vetoed}")
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON cannot say by null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,11 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
-from nearhit.errors import ConfigError
 from nearhit.guards import DEFAULT, GUARDS, Guard, first_veto
-from nearhit_eval.rows import read_rows
+from nearhit_eval.labelled import Group, Member, Pair, Triplet, read_labelled
 
 _TIMED: Final = 300
 _FORGOTTEN: Final = 50
@@ -82,25 +81,19 @@ def read_pairs(path: Path) -> Pairs:
     """
     pairs = Pairs(str(path))
     earlier: dict[str, str] = {}
-    for number, row in read_rows(path):
-        if "paraphrases" in row:
-            _add_group(row, pairs.kinds)
-        elif "cluster" in row:
-            before = earlier.get(str(row["cluster"]))
-            if before is not None:
-                pairs.kinds[_DUPLICATES].append((before, row["query"]))
-            earlier[str(row["cluster"])] = row["query"]
-        elif "label" in row:
-            kind = _DUPLICATES if int(row["label"]) else _NEAR
-            pairs.kinds[kind].append((row["a"], row["b"]))
-        elif "anchor" in row:
-            pairs.kinds[_DUPLICATES].append((row["anchor"], row["positive"]))
-            pairs.kinds[_NEAR].append((row["anchor"], row["negative"]))
-        else:
-            raise ConfigError(
-                f"{path}:{number} must be a group, pair, cluster or triplet, got fields "
-                f"{sorted(row)}; see --help"
-            )
+    for row in read_labelled(path):
+        match row.content:
+            case Group():
+                _add_group(row.content, pairs.kinds)
+            case Member(query, cluster):
+                if cluster in earlier:
+                    pairs.kinds[_DUPLICATES].append((earlier[cluster], query))
+                earlier[cluster] = query
+            case Pair(a, b, is_same):
+                pairs.kinds[_DUPLICATES if is_same else _NEAR].append((a, b))
+            case Triplet(anchor, positive, negative):
+                pairs.kinds[_DUPLICATES].append((anchor, positive))
+                pairs.kinds[_NEAR].append((anchor, negative))
     return pairs
 
 
@@ -117,12 +110,10 @@ def microseconds(guard: Callable[[str, str], bool], pairs: Pairs) -> float:
     return median(spent) / 1000 if spent else 0.0
 
 
-def _add_group(row: Mapping[str, Any], kinds: Mapping[str, list[tuple[str, str]]]) -> None:
-    query = row["query"]
-    near = [miss if isinstance(miss, str) else miss["text"] for miss in row["near_misses"]]
-    kinds[_DUPLICATES].extend((query, text) for text in row["paraphrases"])
-    kinds[_NEAR].extend((query, text) for text in near)
-    kinds[_FURTHER].extend((text, miss) for text in row["paraphrases"] for miss in near)
+def _add_group(group: Group, kinds: Mapping[str, list[tuple[str, str]]]) -> None:
+    kinds[_DUPLICATES].extend((group.query, text) for text in group.paraphrases)
+    kinds[_NEAR].extend((group.query, text) for text in group.near_misses)
+    kinds[_FURTHER].extend((a, b) for a in group.paraphrases for b in group.near_misses)
 
 
 def _print_row(

@@ -22,7 +22,7 @@ from nearhit.request import Policy, Question, freshness_pattern, read
 from nearhit.store.embedded import EmbeddedStore
 from nearhit_eval.sets import QuestionSet
 
-_SECRET: Final = b"an evaluation has no secrets to keep"
+SECRET: Final = b"an evaluation has no secrets to keep"
 _TOGETHER: Final = 16  # questions in flight; a latency is measured with one
 
 
@@ -87,7 +87,7 @@ async def observe(
     calm = {"deadline_ms": 10_000, "coalesce_wait_s": 0.0, "data_dir": folder}
     settings = settings.model_copy(update=calm)
     store = EmbeddedStore(folder, dimension=encoder.dimension, max_entries=10_000_000)
-    cache = Cache(settings, _SECRET, store, encoder, verifier)
+    cache = Cache(settings, SECRET, store, encoder, verifier)
     try:
         epoch = await store.epoch()
         for one in sets:
@@ -102,7 +102,7 @@ async def observe(
 async def _fill(cache: Cache, one: QuestionSet, settings: Settings, epoch: int) -> None:
     with tqdm(one.store, desc=f"{one.name}: store", unit="entry", leave=False, disable=None) as bar:
         for count, (key, text) in enumerate(bar, 1):
-            question = _question(text, one.name, settings)
+            question = question_of(text, one.name, settings)
             if isinstance(question, Question):
                 cache.keep(Lookup(question, Miss("nothing_near"), epoch=epoch), key)
             if count % _TOGETHER == 0:
@@ -127,7 +127,7 @@ async def _ask_all(cache: Cache, one: QuestionSet, settings: Settings) -> list[O
 async def _ask(
     cache: Cache, key: str | None, text: str, name: str, settings: Settings
 ) -> Observation:
-    question = _question(text, name, settings)
+    question = question_of(text, name, settings)
     if isinstance(question, str):
         return Observation(key, text, None, False, question, ())
     lookup = await cache.answer(question)
@@ -151,7 +151,7 @@ async def _time(
     step = max(1, len(everything) // max(1, count))
     seconds = []
     for text, name in everything[::step][:count]:
-        question = _question(f"Well, {text}", name, settings)
+        question = question_of(f"Well, {text}", name, settings)
         if isinstance(question, Question):
             begun = time.perf_counter()
             await cache.answer(question)
@@ -159,7 +159,7 @@ async def _time(
     return tuple(seconds)
 
 
-def _question(text: str, tenant: str, settings: Settings) -> Question | str:
+def question_of(text: str, tenant: str, settings: Settings) -> Question | str:
     """Read a question as the proxy would read it, or say why it is bypassed."""
     policy = Policy(
         max_turns=settings.max_turns,
@@ -167,5 +167,5 @@ def _question(text: str, tenant: str, settings: Settings) -> Question | str:
         freshness=freshness_pattern(settings.freshness),
     )
     body = {"model": "evaluated", "messages": [{"role": "user", "content": text}]}
-    read_as = read(body, ("evaluation", tenant), policy, _SECRET)
+    read_as = read(body, ("evaluation", tenant), policy, SECRET)
     return read_as if isinstance(read_as, Question) else read_as.reason

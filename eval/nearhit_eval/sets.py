@@ -3,12 +3,7 @@
 A set is JSON: ``{"store": [[key, text], ...], "probes": [[key or null, text], ...]}``. A probe
 with a key must be answered by that entry, one with null by nothing.
 
-`convert` makes one of JSON lines of these kinds, told by their fields:
-
-    groups    {"query", "paraphrases": [text], "near_misses": [{"text"} or text]}
-    clusters  {"query", "cluster"}                 texts of one cluster are interchangeable
-    pairs     {"a", "b", "label": 1 or 0}
-    triplets  {"anchor", "positive", "negative"}
+`convert` makes one of JSON lines of groups, clusters, pairs or triplets, see `labelled`.
 """
 
 import json
@@ -19,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nearhit.errors import ConfigError
-from nearhit_eval.rows import read_rows
+from nearhit_eval.labelled import Group, Member, Pair, Triplet, read_labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +114,19 @@ def convert(paths: Sequence[Path], name: str, seed: int) -> QuestionSet:
     probes: list[tuple[str | None, str]] = []
     clusters: dict[str, list[str]] = {}
     for path in paths:
-        for number, row in read_rows(path):
-            key = f"{path.stem}-{number}"
-            if "paraphrases" in row:
-                _add_group(row, key, rng, store, probes)
-            elif "cluster" in row:
-                clusters.setdefault(f"{path.stem}-{row['cluster']}", []).append(row["query"])
-            elif "label" in row:
-                store[key] = row["a"]
-                probes.append((key if int(row["label"]) else None, row["b"]))
-            elif "anchor" in row:
-                store[key] = row["anchor"]
-                probes += [(key, row["positive"]), (None, row["negative"])]
-            else:
-                raise ConfigError(
-                    f"{path}:{number} must be a group, cluster, pair or triplet, got fields "
-                    f"{sorted(row)}; see --help"
-                )
+        for row in read_labelled(path):
+            key = f"{path.stem}-{row.number}"
+            match row.content:
+                case Group():
+                    _add_group(row.content, key, rng, store, probes)
+                case Member(query, cluster):
+                    clusters.setdefault(f"{path.stem}-{cluster}", []).append(query)
+                case Pair(a, b, is_same):
+                    store[key] = a
+                    probes.append((key if is_same else None, b))
+                case Triplet(anchor, positive, negative):
+                    store[key] = anchor
+                    probes += [(key, positive), (None, negative)]
     for key, texts in sorted(clusters.items()):
         _add_cluster(key, texts, rng, store, probes)
     if not store or not probes:
@@ -145,7 +136,7 @@ def convert(paths: Sequence[Path], name: str, seed: int) -> QuestionSet:
 
 
 def _add_group(
-    row: Mapping[str, Any],
+    group: Group,
     key: str,
     rng: random.Random,
     store: dict[str, str],
@@ -153,10 +144,9 @@ def _add_group(
 ) -> None:
     is_stored = rng.random() < 0.5
     if is_stored:
-        store[key] = row["query"]
-    probes += [(key if is_stored else None, text) for text in row["paraphrases"]]
-    misses = (miss if isinstance(miss, str) else miss["text"] for miss in row["near_misses"])
-    probes += [(None, text) for text in misses]
+        store[key] = group.query
+    probes += [(key if is_stored else None, text) for text in group.paraphrases]
+    probes += [(None, text) for text in group.near_misses]
 
 
 def _add_cluster(
