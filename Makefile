@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 SOURCES := plugin training eval tests examples
 
-.PHONY: demo run test fix lint types check bench bench-encoder bench-decisions lock clean
+.PHONY: demo run test fix lint types check bench bench-encoder bench-decisions bench-peers lock clean
 
 demo: $(VENV)/.proxy  ## ask a real proxy six questions and print what answered
 	$(BIN)/python examples/demo.py
@@ -41,6 +41,9 @@ bench-encoder: $(VENV)/.dev  ## speed, memory and start beside sentence-transfor
 SETS ?= tests/data/decisions/everyday.json
 bench-decisions: $(VENV)/.dev  ## what is served and wrong on SETS, and what each stage adds
 	$(BIN)/nearhit-eval decisions $(SETS) --ablate
+
+bench-peers: $(VENV)/.dev  ## latency beside LiteLLM's own cache and GPTCache, growth of the store
+	$(BIN)/nearhit-eval bench --json bench_peers.json
 
 lock: $(VENV)/.dev  ## write the versions that are installed now into requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

@@ -2,6 +2,7 @@
 
 nearhit-eval decisions set.json --ablate
 nearhit-eval decisions --convert groups.jsonl --out set.json
+nearhit-eval bench --json bench.json
 """
 
 import argparse
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from nearhit.errors import ConfigError, NearhitError
-from nearhit_eval import decisions
+from nearhit_eval import bench, decisions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     decisions.add_command(commands)
+    bench.add_command(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))
