@@ -153,7 +153,7 @@ def _memory(artefact: Artefact, data_dir: Path) -> dict[str, float]:
 
 
 def _print(report: Mapping[str, Any], cells: Cells, grown: Sequence[Grown]) -> None:
-    print("ratios (below 1: nearhit takes less, or grows no faster than nothing)")
+    print("ratios (what nearhit adds or takes, by what it is compared with)")
     for name, value in report["ratios"].items():
         shown = report["not_measured"][name] if value is None else f"{value:.2f}"
         print(f"  {name:<42}{shown}")

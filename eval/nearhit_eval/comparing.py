@@ -45,7 +45,7 @@ def ratios(
         ("lookup_100k_vs_10k_one_tenant", 1, 100_000),
     ):
         note(name, _lookup(grown, tenants, large), _lookup(grown, tenants, 10_000))
-    taken = [memory.get(who, f"null: {who} was not run") for who in (_OURS, _LIBRARY)]
+    taken = [memory.get(who, f"null: {who} was not run, or failed") for who in (_OURS, _LIBRARY)]
     note("rss_vs_sentence_transformers", *taken)
     return found, reasons
 
@@ -54,7 +54,7 @@ def added(cells: Cells, side: str, kind: str, callers: int) -> float | str:
     """Return the ms that a side adds to LiteLLM without a cache, or why they are not known."""
     ours, plain = cells.get((side, kind, callers)), cells.get((_PLAIN, kind, callers))
     if ours is None or plain is None:
-        return f"null: {side} was not asked by {callers} caller"
+        return f"null: {side} was not measured with {callers} caller"
     if kind.endswith("hit") and ours.hit_share < 0.5:
         return f"null: {side} hit {ours.hit_share:.0%} alone"
     return statistics.median(ours.took_ms) - statistics.median(plain.took_ms)
@@ -91,4 +91,4 @@ def _lookup(grown: Sequence[Grown], tenants: int, entries: int) -> float | str:
     for one in grown:
         if (one.tenants, one.entries) == (tenants, entries):
             return one.lookup_ms
-    return f"null: {entries} entries of {tenants} tenants were not asked for by --sizes"
+    return f"null: --sizes must have {entries} for {tenants} tenants"

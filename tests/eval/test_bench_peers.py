@@ -90,7 +90,7 @@ def test_ratios_are_what_nearhit_adds_by_what_the_other_adds() -> None:
     assert found["lookup_1m_vs_10k_1000_tenants"] == 1.5
     assert found["rss_vs_sentence_transformers"] == 0.25
     assert set(reasons) == {"semantic_hit_added_vs_gptcache", "miss_added_vs_gptcache"}
-    assert "gptcache was not asked" in reasons["miss_added_vs_gptcache"]
+    assert "gptcache was not measured" in reasons["miss_added_vs_gptcache"]
     added = {(row["side"], row["kind"]): row["added_ms"] for row in describe(cells)}
     assert added["nearhit", "miss"] == 20
 
