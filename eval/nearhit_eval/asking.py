@@ -79,14 +79,13 @@ def measure(
         NearhitError: A side answers with an error.
     """
     rng = random.Random(options.seed)  # noqa: S311 - no secret
-    questions = _different(settings, artefact)
-    rng.shuffle(questions)
     count = min(STORED, options.requests)
-    stored, fresh = questions[:count], iter(questions[count:])
-    needed = options.requests * len(options.callers)
-    if needed > len(questions) - STORED:
+    needed = count + options.requests * len(options.callers)
+    questions = _different(settings, artefact, needed, rng)
+    if len(questions) < needed:
         most = (len(questions) - STORED) // len(options.callers)
         raise ConfigError(f"`--requests` must be at most {most} here, got {options.requests}")
+    stored, fresh = questions[:count], iter(questions[count:])
     with _Asker(stack, max(options.callers)) as asker:
         reworded = asker.prepare(stored, options.requests)
         texts: Mapping[str, Iterator[str]] = {
@@ -217,7 +216,7 @@ class _Asker:
         return int(self._client.get(f"{self._stack.upstream}/control/calls").json()["count"])
 
 
-def _different(settings: Settings, artefact: Artefact) -> list[str]:
+def _different(settings: Settings, artefact: Artefact, most: int, rng: random.Random) -> list[str]:
     """Questions of the file that nearhit looks up by meaning, no two of them alike."""
     changing = freshness_pattern(settings.freshness)
     texts = [
@@ -225,10 +224,13 @@ def _different(settings: Settings, artefact: Artefact) -> list[str]:
         for text in QUESTIONS.read_text("utf-8").splitlines()
         if changing is None or not changing.search(text)
     ]
+    rng.shuffle(texts)
     encoder = load_encoder(settings, artefact)
     kept: list[str] = []
     vectors: list[Vector] = []
     for text in texts:
+        if len(kept) == most:
+            break
         vector = asyncio.run(encoder.encode(text))
         if isinstance(vector, Unencodable):
             continue
