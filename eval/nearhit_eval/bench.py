@@ -30,7 +30,7 @@ from nearhit.encoder.weights import DEFAULT_BASE, base_folder
 from nearhit.errors import ConfigError
 from nearhit_eval import growth, peers
 from nearhit_eval.asking import QUESTIONS, Cells, measure
-from nearhit_eval.comparing import describe, ratios
+from nearhit_eval.bench_figures import describe, ratios
 from nearhit_eval.growth import Grown
 
 SIZES: Final = (1000, 10_000, 100_000)

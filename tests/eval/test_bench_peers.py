@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from nearhit_eval.asking import Cell, Cells
 from nearhit_eval.cli import main
-from nearhit_eval.comparing import describe, ratios
+from nearhit_eval.bench_figures import describe, ratios
 from nearhit_eval.growth import Grown
 from nearhit_eval.vector_standin import create_app
 
