@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 SOURCES := plugin training eval tests examples
 
-.PHONY: demo run test fix lint types check bench bench-encoder bench-decisions conformance \
-        conformance-compare lock clean
+.PHONY: demo run test fix lint types check bench bench-encoder bench-decisions bench-peers \
+        conformance conformance-compare lock clean
 
 demo: $(VENV)/.proxy  ## ask a real proxy six questions and print what answered
 	$(BIN)/python examples/demo.py
@@ -48,6 +48,9 @@ conformance: $(VENV)/.dev  ## what a gateway's cache must and must not do, asked
 
 conformance-compare: $(VENV)/.dev  ## the same of LiteLLM without a cache and with its own two
 	$(BIN)/python tests/conformance/compare.py
+
+bench-peers: $(VENV)/.dev  ## latency beside LiteLLM's own cache and GPTCache, growth of the store
+	$(BIN)/nearhit-eval bench --json bench_peers.json
 
 lock: $(VENV)/.dev  ## write the versions that are installed now into requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

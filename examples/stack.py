@@ -42,14 +42,14 @@ def upstream(folder: Path) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, str(HERE / "upstream.py"), "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
-    with _run(command, {}, folder / "upstream.log", url, "/control/calls") as server:
+    with run(command, {}, folder / "upstream.log", url, "/control/calls") as server:
         yield server
 
 
 @contextlib.contextmanager
 def server(command: list[str], log: Path, port: int, ready: str) -> Iterator[Server]:
     """Run any other server that listens on this port; ready when this path is answered."""
-    with _run(command, {}, log, f"http://127.0.0.1:{port}", ready) as started:
+    with run(command, {}, log, f"http://127.0.0.1:{port}", ready) as started:
         yield started
 
 
@@ -81,12 +81,12 @@ def proxy(
         command += ["--timeout_worker_healthcheck", "120"]
     settings = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "127.0.0.1", **environ}
     url = f"http://127.0.0.1:{port}"
-    with _run(command, settings, folder / "proxy.log", url, "/health/readiness", cwd) as server:
+    with run(command, settings, folder / "proxy.log", url, "/health/readiness", cwd) as server:
         yield server
 
 
 @contextlib.contextmanager
-def _run(
+def run(
     command: list[str],
     environ: Mapping[str, str],
     log: Path,
@@ -94,6 +94,7 @@ def _run(
     ready: str,
     cwd: Path | None = None,
 ) -> Iterator[Server]:
+    """Run a server whose output goes to `log`; ready when `url` answers at `ready`."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,

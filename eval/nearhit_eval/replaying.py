@@ -62,6 +62,11 @@ class RememberedVerifier:
         self._known: dict[tuple[str, str], float] = {}
 
     @property
+    def fingerprint(self) -> str:
+        """See `Verifier`."""
+        return self._verifier.fingerprint
+
+    @property
     def floor(self) -> float:
         """See `Verifier`."""
         return self._verifier.floor

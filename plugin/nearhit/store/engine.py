@@ -147,26 +147,20 @@ class Engine:
     def search(self, search: Search) -> list[Entry]:
         """Return the nearest live entries, most similar first. See `Store.search`."""
         check_search(search, self._meta.dimension)
-        # Scope first: among one tenant's points the range is nearly free (0.1 to 0.4 ms at
-        # 20k against 3.5 ms for the range alone).
-        wanted = edge.Filter(
-            must=[
-                edge.FieldCondition("scope", match=edge.MatchValue(search.scope)),
-                edge.FieldCondition("fingerprint", match=edge.MatchValue(search.fingerprint)),
-                edge.FieldCondition("epoch", match=edge.MatchValue(self.epoch)),
-                edge.FieldCondition("expires_at", range=edge.RangeFloat(gt=search.now)),
-            ]
-        )
-        request = edge.QueryRequest(
-            limit=search.limit,
-            query=edge.Query.Nearest(search.vector.tolist()),
-            filter=wanted,
-            with_payload=True,
-            with_vector=True,
-        )
-        with as_store_error("search"):
-            points = self._shard.query(request)
-        return [_to_entry(point) for point in points]
+        must: list[Any] = [edge.FieldCondition("scope", match=edge.MatchValue(search.scope))]
+        found = self._nearest(search, edge.Filter(must=must))
+        # With the scope alone it took 1.9 ms at 20k of one scope, with the rest beside it 12 to
+        # 19: the engine then looks at every point. Where all that is nearest may be served, the
+        # rest would have changed nothing.
+        if len(found) < search.limit or all(self._is_wanted(entry, search) for entry in found):
+            return [entry for entry in found if self._is_wanted(entry, search)]
+        must += [
+            edge.FieldCondition("fingerprint", match=edge.MatchValue(search.fingerprint)),
+            edge.FieldCondition("epoch", match=edge.MatchValue(self.epoch)),
+        ]
+        # Not dead rather than alive: half the time, for the range then matches few.
+        dead = edge.FieldCondition("expires_at", range=edge.RangeFloat(lte=search.now))
+        return self._nearest(search, edge.Filter(must=must, must_not=[dead]))
 
     def stale(self, fingerprint: str, after: UUID | None, limit: int, now: int) -> Page:
         """Return live entries that another encoder made. See `Store.stale`."""
@@ -268,6 +262,24 @@ class Engine:
         finally:
             with as_store_error("close"):
                 self._shard.close()
+
+    def _nearest(self, search: Search, wanted: edge.Filter) -> list[Entry]:
+        """The nearest entries that a filter lets through, most similar first."""
+        request = edge.QueryRequest(
+            limit=search.limit,
+            query=edge.Query.Nearest(search.vector.tolist()),
+            filter=wanted,
+            with_payload=True,
+            with_vector=True,
+        )
+        with as_store_error("search"):
+            points = self._shard.query(request)
+        return [_to_entry(point) for point in points]
+
+    def _is_wanted(self, entry: Entry, search: Search) -> bool:
+        """Whether an entry of the scope is what the search asks for."""
+        is_ours = entry.fingerprint == search.fingerprint
+        return is_ours and is_live(entry, search.now, self.epoch)
 
     def _evict(self) -> None:
         """Delete the oldest entries while there are too many."""

@@ -133,6 +133,21 @@ async def test_entry_from_its_expiry_second_on_is_gone(
     assert await store.search("tenant", "encoder", at(0), 5, now + 5) == []
 
 
+async def test_search_finds_live_entries_behind_nearer_ones_that_may_not_be_served(
+    store: Store, make_entry: Make, at: At, now: int
+) -> None:
+    for number in range(3):
+        await store.put(make_entry(f"dead {number}", degrees=0.1 * number, expires_at=now))
+        other = make_entry(f"other {number}", degrees=0.1 * number, fingerprint="another encoder")
+        await store.put(other)
+    for degrees in (10, 20, 30):
+        await store.put(make_entry(f"live {degrees}", degrees=degrees))
+    for limit in (1, 2, 3, 5):
+        found = await store.search("tenant", "encoder", at(0), limit, now)
+        wanted = ["live 10", "live 20", "live 30"][:limit]
+        assert [neighbour.entry.text for neighbour in found] == wanted
+
+
 async def test_flush_forgets_every_entry_and_keeps_later_ones(
     store: Store, make_entry: Make, at: At, now: int
 ) -> None:
