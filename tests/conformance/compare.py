@@ -5,8 +5,9 @@
 
 They are the same LiteLLM with the same scripted model behind it: with nearhit, without a cache,
 with its exact cache (`type: local`) and with its semantic cache (`type: qdrant-semantic`, its
-Qdrant and its embedding model being `stand_in.py`). nearhit is started by the suite itself, so it
-also runs the cases that break and restart their stack; the others are named by URL and skip them.
+Qdrant and its embedding model being `vector_standin` and `encoder_server` of `nearhit_eval`).
+nearhit is started by the suite itself, so it also runs the cases that break and restart their
+stack; the others are named by URL and skip them.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from conformance.figures import table
 from conformance.own import proxy_config
 from gateway import running
 from nearhit.config import Settings
+from nearhit.encoder.artefact import ensure_artefact
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -35,13 +37,13 @@ SIMILARITY = 0.95
 EXACT = {"cache": True, "cache_params": {"type": "local", "supported_call_types": ["acompletion"]}}
 
 
-def semantic(stand_in: str, similarity: float) -> dict[str, Any]:
+def semantic(vectors: str, similarity: float) -> dict[str, Any]:
     """Return LiteLLM's settings for its semantic cache over the stand-in."""
     return {
         "cache": True,
         "cache_params": {
             "type": "qdrant-semantic",
-            "qdrant_api_base": stand_in,
+            "qdrant_api_base": vectors,
             "qdrant_collection_name": "conformance",
             "qdrant_semantic_cache_embedding_model": "embedder",
             "qdrant_semantic_cache_vector_size": 384,
@@ -74,6 +76,15 @@ def litellm_with(
         yield gateway.url
 
 
+@contextlib.contextmanager
+def _module(folder: Path, name: str, *arguments: str) -> Iterator[str]:
+    """Run a server of `nearhit_eval` and yield its URL."""
+    port = stack.free_port()
+    command = [sys.executable, "-m", f"nearhit_eval.{name}", *arguments, "--port", str(port)]
+    with stack.server(command, folder / f"{name}.log", port, "/healthz") as server:
+        yield server.url
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -87,17 +98,14 @@ def main(argv: list[str] | None = None) -> None:
     with contextlib.ExitStack() as started:
         folder = Path(started.enter_context(tempfile.TemporaryDirectory()))
         model = started.enter_context(stack.upstream(folder)).url
-        port = stack.free_port()
-        command = [sys.executable, str(HERE / "stand_in.py"), "--port", str(port)]
-        command += ["--data-dir", str(options.data_dir)]
-        stand_in = started.enter_context(
-            stack.server(command, folder / "stand_in.log", port, "/collections/any/exists")
-        ).url
+        vectors = started.enter_context(_module(folder, "vector_standin"))
+        artefact = str(ensure_artefact(options.data_dir).path)
+        embedder = started.enter_context(_module(folder, "encoder_server", artefact))
         gateways: dict[str, dict[str, Any] | None] = {
             "nearhit": None,
             "LiteLLM, no cache": {},
             "LiteLLM, exact cache": EXACT,
-            "LiteLLM, semantic cache": semantic(stand_in, options.similarity),
+            "LiteLLM, semantic cache": semantic(vectors, options.similarity),
         }
         for name, settings in gateways.items():
             if options.only and name not in options.only:
@@ -107,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
             if settings is None:
                 figures[name] = suite(out)
                 continue
-            with litellm_with(settings, own, model, stand_in, options.data_dir) as url:
+            with litellm_with(settings, own, model, embedder, options.data_dir) as url:
                 arguments = ["--gateway", url, "--upstream-control", model]
                 keys = ["--gateway-key", "sk-alice", "--gateway-other-key", "sk-bob"]
                 figures[name] = suite(out, *arguments, *keys)
