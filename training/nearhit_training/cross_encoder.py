@@ -61,7 +61,7 @@ class VerifierConfig:
     """
 
     rank: int = 0
-    steps: int = 6000
+    steps: int = 5400
     batch: int = 32
     rate: float = 5e-5
     head_rate: float = 2e-3
