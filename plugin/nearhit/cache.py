@@ -246,7 +246,8 @@ class Cache:
     def _is_flushed(self, lookup: Lookup) -> bool:
         """Whether a flush came after the question: it wins over the answer."""
         question = lookup.question
-        return self.watch.flushed_at(question.tenant, question.model) >= lookup.asked_at
+        flushed_at = self.watch.flushed_at(question.tenant, question.model)
+        return 0 < flushed_at >= lookup.asked_at
 
     def _is_ours(self, entry: Entry, question: Question) -> bool:
         """Check again what the store promised, and that nobody else wrote the entry."""
