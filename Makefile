@@ -17,8 +17,8 @@ PORT ?= 4000
 run: $(VENV)/.proxy  ## keep the proxy in the foreground, on port 4000 or PORT
 	$(BIN)/python examples/demo.py --serve --port $(PORT)
 
-test: check  ## lint, types and all tests
-	$(BIN)/python -m pytest
+test: check  ## lint, types and all tests, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fix: $(VENV)/.dev  ## format, and mend what the linter can
 	$(BIN)/ruff check --fix $(SOURCES)
