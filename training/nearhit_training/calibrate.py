@@ -129,22 +129,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
     )
     best = _surest(found["probe"], confidence)
-    evidence = {}
-    for target in TARGETS:
+    evidence: dict[str, dict[str, Any]] = {}
+    for target in reversed(TARGETS):
         point = choose_threshold(confidence[best], found["right"][best], target)
         if point is None:
             print(f"no threshold keeps a precision of {target:g} on {len(best)} probes")
             continue
         threshold, is_proven = point
+        higher = next(iter(evidence.values()), None)
+        if higher is not None and higher["threshold"] < threshold:
+            # A lower target never serves less than a higher one, however the labels fell.
+            threshold, is_proven = higher["threshold"], higher["is_proven"]
         served = confidence[best] >= threshold
         right = int((served & found["right"][best]).sum())
-        evidence[f"{target:g}"] = {
+        found_here = {
             "threshold": threshold,
             "is_proven": is_proven,
             "served": int(served.sum()),
             "wrong": int(served.sum()) - right,
             "recall": right / must_hit,
         }
+        evidence = {f"{target:g}": found_here, **evidence}
         print(
             f"precision {target:g}: confidence {threshold:.4f} "
             f"({'proven' if is_proven else 'measured'}), "
