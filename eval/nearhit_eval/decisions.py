@@ -114,7 +114,15 @@ def measure(sets: Sequence[QuestionSet], observed: Run, threshold: float) -> dic
         f"p{share}": 1000 * float(np.percentile(seconds, share)) if seconds else math.nan
         for share in (50, 99)
     }
-    return {_POOLED: pooled, "sets": measured, "latency_ms": latency | {"timed": len(seconds)}}
+    stages = {
+        name: {
+            f"p{share}": 1000 * float(np.percentile(found, share)) if found else math.nan
+            for share in (50, 99)
+        }
+        for name, found in observed.stages.items()
+    }
+    latency_ms = latency | {"timed": len(seconds), "stages": stages}
+    return {_POOLED: pooled, "sets": measured, "latency_ms": latency_ms}
 
 
 def _measure(
@@ -262,7 +270,8 @@ def _print(report: Mapping[str, Any]) -> None:
     print(
         f"threshold {report[_POOLED]['at_default']['threshold']:.4f}, calibration error "
         f"{report[_POOLED]['calibration']['ece']:.3f}, a decision takes {latency['p50']:.1f} ms "
-        f"(p99 {latency['p99']:.1f}, {latency['timed']} timed)"
+        f"(p99 {latency['p99']:.1f}, {latency['timed']} timed), of that "
+        + ", ".join(f"{name} {found['p50']:.1f}" for name, found in latency["stages"].items())
     )
     for stage, found in report.get("ablation", {}).items():
         recall = " ".join(f"{value:8.3f}" for value in found["recall_at_wrong"].values())

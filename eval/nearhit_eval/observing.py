@@ -7,9 +7,9 @@ question goes the way of an answer that the proxy keeps, a probe the way of a re
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tqdm import tqdm
 
@@ -60,10 +60,34 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All observations by set, and seconds of single decisions."""
+    """All observations by set, seconds of single decisions, and of their stages by name."""
 
     observations: dict[str, list[Observation]]
     seconds: tuple[float, ...]
+    stages: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+class _Timed:
+    """Passes everything through to a part, and notes the seconds that one method takes."""
+
+    def __init__(self, part: Any, method: str) -> None:
+        self._part = part
+        self._method = method
+        self.seconds: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part, name)
+        if name != self._method:
+            return found
+
+        async def timed(*arguments: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return await found(*arguments)
+            finally:
+                self.seconds.append(time.perf_counter() - begun)
+
+        return timed
 
 
 async def observe(
@@ -87,16 +111,25 @@ async def observe(
     calm = {"deadline_ms": 10_000, "coalesce_wait_s": 0.0, "data_dir": folder}
     settings = settings.model_copy(update=calm)
     store = EmbeddedStore(folder, dimension=encoder.dimension, max_entries=10_000_000)
-    cache = Cache(settings, SECRET, store, encoder, verifier)
+    parts: dict[str, Any] = {
+        "encode": _Timed(encoder, "encode"),
+        "search": _Timed(store, "search"),
+        "verify": _Timed(verifier, "confidences") if verifier is not None else None,
+    }
+    cache = Cache(settings, SECRET, parts["search"], parts["encode"], parts["verify"])
     try:
         epoch = await store.epoch()
         for one in sets:
             await _fill(cache, one, settings, epoch)
         observations = {one.name: await _ask_all(cache, one, settings) for one in sets}
+        measured = {name: part.seconds for name, part in parts.items() if part is not None}
+        for seconds_so_far in measured.values():
+            seconds_so_far.clear()
         seconds = await _time(cache, sets, settings, timed)
+        stages = {name: tuple(found) for name, found in measured.items()}
     finally:
         await cache.close()
-    return Run(observations, seconds)
+    return Run(observations, seconds, stages)
 
 
 async def _fill(cache: Cache, one: QuestionSet, settings: Settings, epoch: int) -> None:
