@@ -116,7 +116,10 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
     @router.post("/explain")
     async def explain(body: dict[str, Any], key: Key) -> dict[str, Any]:
         """Tell what would become of a chat request of this key, and why."""
-        found = reader.question_of(key, body)
+        try:
+            found = reader.question_of(key, body)
+        except Exception:  # noqa: BLE001 - a body may hold anything
+            raise HTTPException(400, "body must be a chat request") from None
         if isinstance(found, Bypass):
             return {"outcome": "bypass", "reason": found.reason}
         return _explained(await _available(cache.explain, found))

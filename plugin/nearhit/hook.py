@@ -392,7 +392,10 @@ class NearhitHook(CustomLogger):
                 asyncio.create_task(self._start(self._cache, store)),
                 asyncio.create_task(self.witness.run()),
             ]
-            api.add_routes(self._cache, self.witness, self)
+            try:
+                api.add_routes(self._cache, self.witness, self)
+            except Exception as error:  # noqa: BLE001 - a proxy without our routes still serves
+                self._faults.record("hook", "routes", error)
         return self._cache
 
     async def _start(self, cache: Cache, store: Any) -> None:

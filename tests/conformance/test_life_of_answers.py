@@ -1,6 +1,7 @@
 """How long an answer is served, and who may say that it is not."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,17 +54,19 @@ def test_answer_that_changed_at_the_model_is_still_the_one_that_was_kept(case: C
 
 
 @pytest.fixture(scope="module")
-def kept(target: Target, own_stack: OwnStack | None, real_artefacts: Path) -> Case:
+def kept(target: Target, own_stack: OwnStack | None, real_artefacts: Path) -> Iterator[Case]:
     """A case whose answer was kept before the proxy was stopped and started anew.
 
-    The new one keeps answers for two seconds.
+    The new one keeps answers for two seconds; whoever comes after finds one that keeps them.
     """
     assert own_stack is not None
     case = target.case()
     case.learn(case.body())
     own_stack.start(real_artefacts, ttl_s=2)
     target.gateway.base_url = own_stack.url
-    return case
+    yield case
+    own_stack.start(real_artefacts)
+    target.gateway.base_url = own_stack.url
 
 
 @pytest.mark.own_stack

@@ -82,6 +82,12 @@ def test_explain_names_what_decided_and_serves_counts_and_asks_nothing(
     assert (status, "polarity" in shown, QUESTION in shown) == (0, True, True)
 
 
+@pytest.mark.parametrize("body", [{"metadata": "x"}, {"messages": 3}, {}, {"model": [], "n": {}}])
+def test_explain_of_what_is_no_chat_request_says_so(proxy: Gateway, body: Any) -> None:
+    told = call(proxy, "POST", "explain", "sk-alice", body)
+    assert told.status_code == 400 or told.json()["outcome"] == "bypass"
+
+
 def test_flush_of_a_model_or_a_tenant_forgets_theirs_alone_and_at_once(
     proxy: Gateway, upstream: Upstream, command: Command
 ) -> None:
