@@ -1,7 +1,7 @@
 r"""What the cache would have served of a stream of questions: hits, wrong hits, money.
 
     nearhit-eval replay stream.jsonl --arrivals AzureLLMInferenceTrace_conv.csv
-    nearhit-eval replay stream.jsonl --rate 0.2 --ttl 3600 86400 --threshold 0.9935 0.9994
+    nearhit-eval replay stream.jsonl --rate 0.2 --ttl 3600 86400 --threshold 0.9904 0.9994
     nearhit-eval replay stream.jsonl --limit 5000 --zipf 1.0 --rate 1 --model gpt-4o --json r.json
 
 A stream is JSON lines {"query", optional "cluster", optional "time_s"}: one answer serves all of a
