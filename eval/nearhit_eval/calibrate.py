@@ -10,8 +10,6 @@ is asked: the threshold holds for such questions.
 
 import argparse
 import asyncio
-import hashlib
-import json
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +27,7 @@ from nearhit.evidence.bounds import Errors
 from nearhit.evidence.calibration import find_threshold, write_calibration
 from nearhit.matching import Verifier, judge
 from nearhit.store import Entry, Neighbour
+from nearhit_eval.files import sha256_of, write_json
 from nearhit_eval.rows import read_rows
 
 _EXAMPLES = """examples:
@@ -70,10 +69,7 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score, find the threshold, print and write."""
-    section = None
-    if options.config is not None:
-        section = config.read_section(config.read_config(options.config))
-    settings = config.load(section)
+    settings = config.load_file(options.config)
     target = options.target_precision or settings.target_precision
     for name in ("target_precision", "wrong_called_right", "right_called_wrong"):
         value = getattr(options, name)
@@ -97,10 +93,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"{unlabelled} lines have no label and were left out")
     print(found.as_text())
     if options.json:
-        digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in options.files}
+        digests = sha256_of(options.files)
         document = {"decider": decider, **asdict(found), "errors": asdict(errors)}
         document |= {"sha256": digests, "unlabelled": unlabelled, "pairs": len(pairs)}
-        options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        write_json(options.json, document)
     if found.threshold is None:
         return 1
     if options.write and (found.is_proven or options.measured):

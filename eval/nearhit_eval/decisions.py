@@ -28,12 +28,12 @@ import numpy as np
 
 import nearhit
 from nearhit.cache import threshold_of
-from nearhit.config import Settings
+from nearhit.config import Settings, load_file
 from nearhit.encoder.serving import find_artefact, load_encoder, load_verifier
 from nearhit.errors import ConfigError
 from nearhit.guards import GUARDS, first_veto
 from nearhit_eval import metrics
-from nearhit_eval.files import read_settings, scratch_folder, sha256_of, write_json
+from nearhit_eval.files import scratch_folder, sha256_of, write_json
 from nearhit_eval.mistakes import probe_values, vetoed, worst
 from nearhit_eval.observing import Observation, Run, Seen, observe
 from nearhit_eval.sets import QuestionSet, convert, read_set
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     names = [one.name for one in sets]
     if len(set(names)) < len(names) or _POOLED in names:
         raise ConfigError(f"SET.json must have names of their own, got {names}; rename a file")
-    settings = read_settings(options.config)
+    settings = load_file(options.config)
     artefact = find_artefact(settings.encoder, settings.data_dir)
     verifier = load_verifier(settings, artefact)
     threshold = threshold_of(settings, verifier)

@@ -12,21 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from nearhit import config
-from nearhit.config import Settings
 from nearhit.errors import ConfigError
 
 _REMOVALS: Final = 50
-
-
-def read_settings(path: Path | None) -> Settings:
-    """Read the settings of a proxy's YAML; the defaults and the environment without one.
-
-    Raises:
-        ConfigError: as `nearhit.config.load`.
-    """
-    section = None if path is None else config.read_section(config.read_config(path))
-    return config.load(section)
 
 
 def sha256_of(paths: Iterable[Path]) -> dict[str, str]:

@@ -29,7 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 import nearhit
-from nearhit.config import Settings
+from nearhit.config import Settings, load_file
 from nearhit.encoder import Encoder, Unencodable, Vector
 from nearhit.encoder.serving import find_artefact, load_encoder
 from nearhit.errors import ConfigError
@@ -42,7 +42,7 @@ from nearhit_eval.comparing import (
     read_compared,
     resampled_margins,
 )
-from nearhit_eval.files import read_settings, sha256_of, write_json
+from nearhit_eval.files import sha256_of, write_json
 
 BASELINE: Final = "baseline"
 _SMALL_MARGIN: Final = 0.1
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     keys = [(one.name, one.domain) for one in sets]
     if len(set(keys)) < len(keys):
         raise ConfigError(f"--sets must have names of their own, got {keys}; rename a file")
-    settings = read_settings(options.config)
+    settings = load_file(options.config)
     texts = list(dict.fromkeys(text for one in sets for text in one.texts))
     vectors, described = {}, {}
     for name, adapter in {BASELINE: None, **adapters}.items():

@@ -30,11 +30,11 @@ from tqdm import tqdm
 
 import nearhit
 from nearhit.cache import threshold_of
-from nearhit.config import Settings
+from nearhit.config import Settings, load_file
 from nearhit.encoder.serving import find_artefact, load_encoder, load_verifier
 from nearhit.errors import ConfigError
 from nearhit_eval import metrics
-from nearhit_eval.files import read_settings, scratch_folder, sha256_of, write_json
+from nearhit_eval.files import scratch_folder, sha256_of, write_json
 from nearhit_eval.replaying import (
     TIERS,
     Pace,
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     """Replay every combination, print and write."""
     stream = _stream(options)
     prices = prices_of(options.model)
-    settings = read_settings(options.config)
+    settings = load_file(options.config)
     artefact = find_artefact(settings.encoder, settings.data_dir)
     verifier = load_verifier(settings, artefact)
     combinations = _combinations(options, settings, verifier is not None)

@@ -374,6 +374,15 @@ def read_section(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return inside if inside is not None else beside
 
 
+def load_file(path: Path | None) -> Settings:
+    """Read the settings of a proxy config file; without one, defaults and environment.
+
+    Raises:
+        ConfigError: as `read_config`, `read_section` and `load`.
+    """
+    return load(None if path is None else read_section(read_config(path)))
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Parse a proxy config file.
 

@@ -53,19 +53,12 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    section = None
-    if options.config is not None:
-        section = config.read_section(config.read_config(options.config))
-    return config.load(section)
-
-
 def _build(options: argparse.Namespace) -> int:
     from nearhit.encoder.artefact import build_artefact
     from nearhit.encoder.recipe import Recipe
     from nearhit.encoder.serving import find_artefact
 
-    settings = _settings(options)
+    settings = config.load_file(options.config)
     names = ("base", "adapter", "precision", "multilingual", "verifier")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     encoder = settings.encoder.model_copy(update=given)
@@ -108,7 +101,7 @@ def _encode(options: argparse.Namespace) -> int:
             f"check the path"
         ) from None
     texts = [line for line in content.splitlines() if line.strip()]
-    encoder = load_encoder(_settings(options))
+    encoder = load_encoder(config.load_file(options.config))
     encodings = asyncio.run(_encode_all(encoder, texts))
     vectors = [None if isinstance(found, Unencodable) else found for found in encodings]
     known = [vector for vector in vectors if vector is not None]
@@ -187,7 +180,7 @@ def _reembed(options: argparse.Namespace) -> int:
     from nearhit.encoder.serving import load_encoder
     from nearhit.signing import read_secret
 
-    settings = _settings(options)
+    settings = config.load_file(options.config)
     configured = settings.secret.get_secret_value() if settings.secret else None
     secret = read_secret(configured, settings.data_dir)
     return asyncio.run(_migrate(settings, load_encoder(settings), secret))

@@ -65,10 +65,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _open(options: argparse.Namespace) -> tuple[Settings, Journal, int]:
     """Return settings, journal, and the time from which on it counts."""
-    section = None
-    if options.config is not None:
-        section = config.read_section(config.read_config(options.config))
-    settings = config.load(section)
+    settings = config.load_file(options.config)
     if not (settings.data_dir / FILE).is_file():
         raise StoreError(
             f"data_dir must hold {FILE}, got none in {settings.data_dir}; run the proxy with "

@@ -224,7 +224,7 @@ class Journal:
             if int(decision.id[:2] or "0", 16) < 3:
                 for which in (_HAS_LABEL, f"NOT ({_HAS_LABEL})"):
                     db.execute(
-                        "DELETE FROM decisions WHERE rowid IN (SELECT rowid FROM decisions "  # noqa: S608
+                        "DELETE FROM decisions WHERE rowid IN (SELECT rowid FROM decisions "  # noqa: S608 - ours
                         f"WHERE {which} ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?)",
                         (self._max,),
                     )
