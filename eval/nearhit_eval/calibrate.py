@@ -25,7 +25,7 @@ from nearhit.encoder.serving import load_parts
 from nearhit.errors import ConfigError
 from nearhit.evidence.bounds import Errors
 from nearhit.evidence.calibration import find_threshold, write_calibration
-from nearhit.matching import Verifier, judge
+from nearhit.matching import Verifier, judge, weigh
 from nearhit.store import Entry, Neighbour
 from nearhit_eval.files import sha256_of, write_json
 from nearhit_eval.rows import read_rows
@@ -159,7 +159,8 @@ async def _confidences(
             told.append(None)
             continue
         near = Neighbour(_entry(pair.stored), float(one @ two))
-        (candidate,) = await judge(pair.asked, [near], guards, verifier)
+        weighed = weigh(pair.asked, [near], guards, verifier)
+        (candidate,) = await judge(pair.asked, weighed, verifier)
         told.append(None if candidate.veto else candidate.confidence)
     await encoder.close()
     if verifier is not None:

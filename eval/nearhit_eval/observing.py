@@ -164,9 +164,12 @@ async def _ask(
     if isinstance(question, str):
         return Observation(key, text, None, False, question, ())
     lookup = await cache.answer(question)
+    looked_at = lookup.candidates
+    if isinstance(lookup.outcome, Hit):  # where the nearest was sure enough, verify the others too
+        looked_at = (await cache.explain(question)).candidates
     candidates = tuple(
         Seen(one.entry.completion, one.entry.text, one.similarity, one.confidence, one.veto)
-        for one in lookup.candidates
+        for one in looked_at
     )
     match lookup.outcome:
         case Hit(entry=entry, kind=kind):

@@ -8,6 +8,7 @@ question apart): whatever breaks, the outcome is a miss whose reason says what.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from nearhit.encoder import Encoder, Unencodable, Vector
 from nearhit.errors import ConfigError, EncoderBusy, EncoderError, StoreBusy, StoreError
 from nearhit.evidence.watch import Watch
 from nearhit.flights import Flight, Flights
-from nearhit.matching import Verifier, judge
+from nearhit.matching import Verifier, judge, weigh
 from nearhit.metrics import LOOKUP_SECONDS, STORED, UNSTORED, FaultLog
 from nearhit.request import Question
 from nearhit.signing import is_authentic, sign
@@ -102,7 +103,7 @@ class Cache:
             EncoderError: as encoder and verifier.
         """
         lookup = Lookup(question, Miss("deadline"), asked_at=int(self._clock()))
-        lookup.outcome = await self._look_up(lookup)
+        lookup.outcome = await self._look_up(lookup, in_full=True)
         return lookup
 
     async def flush(self) -> None:
@@ -120,7 +121,8 @@ class Cache:
         """Return how many answers are held, expired ones until they are swept."""
         return await self._store.count()
 
-    async def _look_up(self, lookup: Lookup) -> Hit | Miss:
+    async def _look_up(self, lookup: Lookup, *, in_full: bool = False) -> Hit | Miss:
+        """Decide; in full: verify all candidates even where the nearest is sure enough."""
         question, now = lookup.question, int(self._clock())
         lookup.epoch, entry = await asyncio.gather(
             self._store.epoch(), self._store.get(question.id, now)
@@ -140,10 +142,16 @@ class Cache:
         )
         ours = [found for found in neighbours if self._is_ours(found.entry, question)]
         verifier = self.verifier
-        judged = await judge(question.text, ours, self._settings.guards, verifier)
-        lookup.candidates = self.watch.forbid(judged, encoded)
         settings = self._settings.of_model(question.model)
-        return self.watch.decide(lookup.candidates, threshold_of(settings, verifier), settings)
+        threshold = threshold_of(settings, verifier)
+        weighed = weigh(question.text, ours, self._settings.guards, verifier)
+        lookup.candidates = await judge(
+            question.text,
+            self.watch.forbid(weighed, encoded),
+            verifier,
+            math.inf if in_full else self.watch.threshold(threshold, settings),
+        )
+        return self.watch.decide(lookup.candidates, threshold, settings)
 
     @property
     def decider(self) -> str:

@@ -83,12 +83,17 @@ class Watch:
             settings: of the model group that is asked.
         """
         outcome = decide(candidates, self._untightened(shipped, settings))
+        if isinstance(outcome, Hit) and outcome.confidence < self.threshold(shipped, settings):
+            return Miss("tightened", outcome.similarity, outcome.confidence)
+        return outcome
+
+    def threshold(self, shipped: float, settings: Settings) -> float:
+        """Return the confidence from which a candidate is served; arguments as in `decide`."""
         is_own = settings.confidence_threshold != self.settings.confidence_threshold
         is_own |= settings.target_precision != self.settings.target_precision
         # A model group with a target or threshold of its own is not held to that of the others.
-        if not is_own and isinstance(outcome, Hit) and outcome.confidence < self.belief.tightened:
-            return Miss("tightened", outcome.similarity, outcome.confidence)
-        return outcome
+        tightened = 0.0 if is_own else self.belief.tightened
+        return max(self._untightened(shipped, settings), tightened)
 
     def _untightened(self, shipped: float, settings: Settings) -> float:
         if settings.confidence_threshold is not None or settings.similarity_threshold is not None:
