@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel
 
 from nearhit.encoder.artefact import ensure_artefact
+from nearhit.encoder.files import sha256_file
 from nearhit.encoder.recipe import VERIFIER_FILE
 from nearhit.encoder.session import open_session
 from nearhit.errors import ConfigError
@@ -22,6 +23,7 @@ from nearhit_training import (
     data,
     evaluate,
     lora,
+    mixture,
     network,
     shrink,
     split,
@@ -292,6 +294,47 @@ def test_verifier_goes_from_groups_to_a_served_artefact(
     with torch.inference_mode():
         trained = model(*cross_encoder.batch_of([pair], [0.7], tokenizer)).item()
     assert served == pytest.approx(trained, abs=0.02)
+
+
+def test_verifier_goes_on_from_one_that_ships(
+    base: Path, groups_file: Path, tmp_path: Path
+) -> None:
+    kept, shipped = tmp_path / "split.json", tmp_path / "shipped"
+    shared = ["--groups", str(groups_file), "--split", str(kept), "--base", str(base)]
+    split.main(["--groups", str(groups_file), "--out", str(kept)])
+    verifier.main([*shared, "--out", str(tmp_path / "cross"), "--steps", "4"])
+    argv = ["--checkpoint", str(tmp_path / "cross" / "checkpoint.pt"), "--base", str(base)]
+    shrink.main([*argv, "--out", str(shipped)])
+    begun = network.new_verifier(base, 0, 1.0, 0.0).eval()
+    network.load_shipped(begun, base, shipped)
+    saved = torch.load(tmp_path / "cross" / "checkpoint.pt", weights_only=False)
+    trained = network.new_verifier(base, 0, 1.0, 0.0).eval()
+    trained.load_state_dict(saved["trained"], strict=False)
+    given = cross_encoder.batch_of(
+        [("reset my thing1", "my thing2")], [0.7], open_tokenizer(base, 128)
+    )
+    with torch.inference_mode():
+        assert begun(*given).item() == pytest.approx(trained(*given).item(), abs=0.02)
+
+    on = ["--out", str(tmp_path / "on"), "--steps", "2", "--start", str(shipped), "--bf16", "1"]
+    assert verifier.main([*shared, *on]) == 0
+
+    run = json.loads((tmp_path / "on" / "run.json").read_text())
+    assert run["start"] == sha256_file(shipped / "verifier.safetensors")
+
+
+def test_exchanged_words_make_negatives_of_the_same_words_and_positives_of_the_same_text() -> None:
+    texts = [f"can my landlord{n} really charge the tenant{n} twice" for n in range(60)]
+    texts += ["compare apples and oranges"] * 20  # only a conjunction between them
+
+    pairs = mixture.exchanged_pairs([], texts, 80, random.Random(3))
+
+    assert {pair.label for pair in pairs} == {0, 1}
+    for pair in pairs:
+        assert "apples" not in pair.a
+        if not pair.label:
+            assert sorted(pair.a.split()) == sorted(pair.b.split())
+            assert pair.a != pair.b
 
 
 def test_cli_names_the_nearest_verb(capsys: pytest.CaptureFixture[str]) -> None:

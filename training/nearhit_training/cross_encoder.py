@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nearhit_training.data import Pair, add_noise
 from nearhit_training.evaluate import line, measure
 from nearhit_training.files import write_json
-from nearhit_training.network import Verifier, new_verifier
+from nearhit_training.network import Verifier, load_shipped, new_verifier
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +51,15 @@ class VerifierConfig:
         most_tokens: pairs with more tokens are left out.
         smoothing: how far labels are from 0 and 1, for labels that are wrong.
         epochs: how often pairs are drawn; the counts below hold for each.
+        positives: pairs of one meaning drawn of each group.
+        negatives: pairs of two meanings drawn of each group.
         outside: most pairs of the permitted sets.
         ordinary: most ordinary negatives.
         noise: most questions paired with themselves under surface noise.
+        exchanged: most texts of which two words are exchanged.
         check_every: steps between checks.
         check: most pairs of a check set.
+        bf16: 1 for products of the transformer in bfloat16.
         seed: of everything.
         threads: of torch.
     """
@@ -68,11 +72,15 @@ class VerifierConfig:
     most_tokens: int = 64
     smoothing: float = 0.02
     epochs: int = 2
+    positives: int = 6
+    negatives: int = 10
     outside: int = 25_000
     ordinary: int = 20_000
     noise: int = 3000
+    exchanged: int = 6000
     check_every: int = 400
     check: int = 300
+    bf16: int = 0
     seed: int = 7
     threads: int = 2
 
@@ -128,6 +136,7 @@ def train(
     out: Path,
     config: VerifierConfig,
     *,
+    start: Path | None = None,
     resume: bool = False,
 ) -> Verifier:
     """Train on examples in their order; check and save as often as the config says.
@@ -139,17 +148,13 @@ def train(
         tokenizer: the base's, without padding.
         out: folder for checkpoint and curve.
         config: all settings.
+        start: folder of a verifier to go on from; None grows a new one from the base.
         resume: continue from the checkpoint in `out`, if there is one.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    line_of = fit_line(
-        np.array([e.similarity for e in examples]),
-        np.array([float(e.pair.label) for e in examples]),
-    )
-    model = new_verifier(base, config.rank, *line_of)
-    model.tokens.copy_(token_classes([e.pair for e in examples], tokenizer))
-    _standardise(model, examples[:: max(1, len(examples) // 2000)], tokenizer)
+    model = _begin(examples, base, tokenizer, config, start)
+    model.bf16 = bool(config.bf16)
     trained = [p for p in model.parameters() if p.requires_grad]
     body = [p for p in model.bert.parameters() if p.requires_grad]
     head = [p for name, p in model.named_parameters() if not name.startswith("bert.")]
@@ -197,6 +202,26 @@ def train(
             curve[-1]["checks"] = _check(model, checks, tokenizer)
             write_json(out / "curve.json", curve)
             _save_checkpoint(checkpoint, model, optimiser, schedule, done, curve)
+    return model
+
+
+def _begin(
+    examples: Sequence[Example],
+    base: Path,
+    tokenizer: Tokenizer,
+    config: VerifierConfig,
+    start: Path | None,
+) -> Verifier:
+    line_of = fit_line(
+        np.array([e.similarity for e in examples]),
+        np.array([float(e.pair.label) for e in examples]),
+    )
+    model = new_verifier(base, config.rank, *line_of)
+    if start is not None:
+        load_shipped(model, base, start)
+        return model
+    model.tokens.copy_(token_classes([e.pair for e in examples], tokenizer))
+    _standardise(model, examples[:: max(1, len(examples) // 2000)], tokenizer)
     return model
 
 

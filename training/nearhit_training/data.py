@@ -47,6 +47,8 @@ UNLABELLED: Final = (
 )
 _LONGEST_WORDS: Final = 45  # of one text; longer ones cost more steps than they teach
 
+_PARTS: Final = ("tasks", "real", "orders", "payloads", "support", "values")  # files, not domains
+
 _WORD: Final = re.compile(r"\w+")
 _KEYS: Final = {
     c: beside for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm") for c, beside in pairwise(row)
@@ -120,7 +122,7 @@ def read_groups(folder: Path) -> list[Group]:
                         query=row["query"],
                         paraphrases=tuple(row["paraphrases"]),
                         near_misses=tuple(m["text"] for m in row["near_misses"]),
-                        part="tasks" if file.stem == "tasks" else row["domain"],
+                        part=file.stem if file.stem in _PARTS else row["domain"],
                     )
                 )
             except (KeyError, TypeError) as error:

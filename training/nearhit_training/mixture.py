@@ -6,6 +6,7 @@ and the permissive sets come rather early, the groups rather late.
 """
 
 import random
+import re
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -26,15 +27,19 @@ from nearhit_training.data import (
 )
 from nearhit_training.embed import Vectors
 
+_CONTENT: Final = re.compile(r"[a-z]{4,}", re.IGNORECASE)
+_JOINED: Final = frozenset({"and", "or", "vs", "versus", "with"})  # what they join may be exchanged
 # Above this cosine two real questions may be duplicates that nobody has labelled.
 _SURELY_OTHER: Final = 0.8
 
 
-def authored_pairs(groups: Sequence[Group], rng: random.Random) -> list[Pair]:
-    """Draw 6 positives and 10 negatives of each group, and a pair of its near misses."""
+def authored_pairs(
+    groups: Sequence[Group], count: tuple[int, int], rng: random.Random
+) -> list[Pair]:
+    """Draw so many positives and negatives of each group, and a pair of its near misses."""
     pairs = []
     for group in groups:
-        pairs += training_pairs(group, (6, 10), rng)
+        pairs += training_pairs(group, count, rng)
         misses = list(combinations(group.near_misses, 2))
         source = f"misses/{group.part}"
         pairs += [Pair(a, b, 0, source) for a, b in rng.sample(misses, min(1, len(misses)))]
@@ -101,6 +106,43 @@ def trivial_positives(texts: Sequence[str], most: int, rng: random.Random) -> li
         if noisy != text:
             pairs.append(Pair(text, noisy, 1, "noise"))
     return pairs
+
+
+def exchanged_pairs(
+    groups: Sequence[Group], texts: Sequence[str], most: int, rng: random.Random
+) -> list[Pair]:
+    """Pair a text whose two words are exchanged with what it was, in the same or other words.
+
+    Three quarters are these, negatives; the rest pair such a text with itself under surface noise,
+    so that odd grammar alone says nothing.
+    """
+    pairs: list[Pair] = []
+    origins: list[tuple[str, tuple[str, ...]]] = [(text, (text,)) for text in texts]
+    origins += [(group.query, group.paraphrases) for group in groups]
+    for text, same in rng.sample(origins, min(most, len(origins))):
+        changed = _exchange(text, rng)
+        if changed is None:
+            continue
+        if rng.random() < 0.75:
+            pairs.append(Pair(changed, rng.choice(same), 0, "exchanged"))
+        else:
+            pairs.append(Pair(changed, add_noise(add_noise(changed, rng), rng), 1, "exchanged"))
+    return pairs
+
+
+def _exchange(text: str, rng: random.Random) -> str | None:
+    """Exchange two content words that no conjunction joins; None where there are none."""
+    words = text.split(" ")
+    places = [i for i, word in enumerate(words) if _CONTENT.fullmatch(word.strip(",.?!"))]
+    rng.shuffle(places)
+    for first, second in combinations(sorted(places[:4]), 2):
+        a, b = (words[i].strip(",.?!") for i in (first, second))
+        between = {word.strip(",").lower() for word in words[first + 1 : second]}
+        if second - first < 2 or between & _JOINED or a.lower() == b.lower():
+            continue
+        words[first], words[second] = words[first].replace(a, b), words[second].replace(b, a)
+        return " ".join(words)
+    return None
 
 
 def in_order(authored: Sequence[Pair], others: Sequence[Pair], rng: random.Random) -> list[Pair]:

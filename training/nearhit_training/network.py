@@ -2,7 +2,8 @@
 
 The exact forward is in the docstring of `nearhit.verifier.graph`, which builds the same without
 torch. ``similarity`` is the cosine of the two texts by the encoder. ``out`` starts at zero, so that
-the untrained verifier is the encoder. A served logit is that of (stored text, new text).
+the untrained verifier is the encoder. A served logit is that of (stored text, new text). With
+`bf16` the transformer's products are bfloat16 while it is trained; all else stays float32.
 """
 
 from pathlib import Path
@@ -13,7 +14,9 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import BertModel
 
+from nearhit.encoder.weights import BASE_FILES, read_tensors
 from nearhit.verifier.graph import FEATURES
+from nearhit.verifier.weights import grow
 
 WIDE: Final = 64
 SEP: Final = 102
@@ -29,6 +32,7 @@ class Verifier(nn.Module):
         super().__init__()
         self.bert = bert
         self.separator = separator
+        self.bf16 = False
         self.wide = nn.Linear(3 * hidden, WIDE)
         self.match = nn.Linear(FEATURES, WIDE)
         self.out = nn.Linear(2 * WIDE, 1)
@@ -45,9 +49,9 @@ class Verifier(nn.Module):
         self, ids: Tensor, types: Tensor, mask: Tensor, similarity: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return pooled hidden states (n, 3 H) and raw features (n, FEATURES)."""
-        hidden = self.bert(
-            input_ids=ids, token_type_ids=types, attention_mask=mask
-        ).last_hidden_state
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16 and self.training):
+            given = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+            hidden = self.bert(**given).last_hidden_state.float()
         content = (mask == 1) & (ids != self.separator)
         in_a = content & (types == 0)
         in_a[:, 0] = False
@@ -90,6 +94,20 @@ def new_verifier(base: Path, rank: int, scale: float, shift: float) -> Verifier:
     nn.init.constant_(verifier.scale, scale)
     nn.init.constant_(verifier.shift, shift)
     return verifier
+
+
+def load_shipped(verifier: Verifier, base: Path, folder: Path) -> None:
+    """Give a verifier of rank 0 the weights of one that ships.
+
+    Raises:
+        EncoderError: the folder holds none, or one of another base.
+    """
+    tensors = grow(read_tensors(base / BASE_FILES[2]), folder)
+    names = {*dict(verifier.named_parameters()), *dict(verifier.named_buffers())}
+    named = {name if name in names else f"bert.{name}": value for name, value in tensors.items()}
+    verifier.load_state_dict(
+        {name: torch.from_numpy(value).float() for name, value in named.items() if name in names}
+    )
 
 
 def _matches(rows: Tensor, weight: Tensor, in_a: Tensor, in_b: Tensor) -> list[Tensor]:

@@ -2,6 +2,7 @@ r"""Train the verifier: a cross-encoder grown from the encoder's base, a residua
 
     nearhit-train verifier --groups groups/ --pairs train/ --split split.json --out build/cross
     nearhit-train verifier ... --out build/cross --resume     continue after a kill
+    nearhit-train verifier ... --start build/verifier --rate 3e-5 --seed 9    go on from a verifier
 
 Then `shrink` makes of the checkpoint what ships, and `calibrate` gives it its thresholds.
 
@@ -14,7 +15,7 @@ import platform
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,9 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertModel
 
+from nearhit.encoder.files import sha256_file
 from nearhit.encoder.weights import DEFAULT_BASE, base_folder
+from nearhit.verifier.weights import WEIGHTS_FILE
 from nearhit_training import mixture
 from nearhit_training.cross_encoder import Example, VerifierConfig, train
 from nearhit_training.curves import draw_verifier
@@ -80,14 +83,16 @@ def _draw_epoch(
         pool = embed(text for some in ordinary.values() for text in some)
         negatives = config.ordinary
         others += mixture.ordinary_negatives(ordinary, split.train, pool, negatives, rng)
-        others += mixture.trivial_positives(ordinary["neighbours/questions"], config.noise, rng)
+        questions = ordinary["neighbours/questions"]
+        others += mixture.trivial_positives(questions, config.noise, rng)
+        others += mixture.exchanged_pairs(split.train, questions, config.exchanged, rng)
         others = without_held_out(others, held)
-    return mixture.in_order(mixture.authored_pairs(split.train, rng), others, rng)
+    count = (config.positives, config.negatives)
+    return mixture.in_order(mixture.authored_pairs(split.train, count, rng), others, rng)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, with checkpoints and a curve."""
-    default = VerifierConfig()
     parser = argparse.ArgumentParser(
         prog="nearhit-train verifier",
         description=__doc__,
@@ -99,12 +104,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--base", default=DEFAULT_BASE)
     parser.add_argument("--data-dir", type=Path, default=Path(".nearhit"))
-    parser.add_argument("--steps", type=int, default=default.steps)
-    parser.add_argument("--rank", type=int, default=default.rank, help="0 trains all weights")
-    parser.add_argument("--threads", type=int, default=default.threads)
+    for field in fields(VerifierConfig):
+        name = field.name.replace("_", "-")
+        parser.add_argument(f"--{name}", type=type(field.default), default=field.default)
+    parser.add_argument("--start", type=Path, help="folder of a verifier to go on from")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args(argv)
-    config = VerifierConfig(steps=options.steps, rank=options.rank, threads=options.threads)
+    config = VerifierConfig(**{f.name: getattr(options, f.name) for f in fields(VerifierConfig)})
     torch.set_num_threads(config.threads)
     split = read_split(options.split, read_groups(options.groups))
     base = base_folder(options.base, options.data_dir)
@@ -133,12 +139,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         {
             "config": asdict(config),
             "base": options.base,
+            "start": sha256_file(options.start / WEIGHTS_FILE) if options.start else None,
             "pairs": dict(Counter(pair.source for pair in pairs)),
             "sha256": split.digests() | {"training": sha256_texts(trained_on)},
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
         },
     )
-    train(examples(pairs), checks, base, tokenizer, options.out, config, resume=options.resume)
+    train(
+        examples(pairs),
+        checks,
+        base,
+        tokenizer,
+        options.out,
+        config,
+        start=options.start,
+        resume=options.resume,
+    )
     curve = json.loads((options.out / "curve.json").read_text("utf-8"))
     draw_verifier(curve, options.out / "curve.png")
     return 0
