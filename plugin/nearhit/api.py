@@ -30,6 +30,7 @@ from nearhit.evidence.witness import Witness
 from nearhit.request import Question
 
 _DAYS = 30
+_Name = Annotated[str, Field(max_length=1000)]  # each flush is kept, and read every second
 Key = Annotated[Any, Depends(user_api_key_auth)]
 
 
@@ -63,10 +64,11 @@ class Flush(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     all: Literal[True] | None = None
-    model: str | None = Field(default=None, min_length=1)
-    tenant: list[str] | None = Field(
+    model: _Name | None = Field(default=None, min_length=1)
+    tenant: list[_Name] | None = Field(
         default=None,
         min_length=2,
+        max_length=8,
         description='`["key", hash]`, `["team", id]`, `["org", id]`, as `scope` divides them',
     )
 

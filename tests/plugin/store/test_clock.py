@@ -12,7 +12,7 @@ import pytest
 from nearhit.store import Entry
 from nearhit.store.embedded import EmbeddedStore
 
-CLOCK = Path(__file__).resolve().parents[2] / "faults" / "clock"
+CLOCK = Path(__file__).resolve().parents[2] / "robustness" / "clock"
 
 
 def wait_until_said(log: Path, text: str) -> None:
