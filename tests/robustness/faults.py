@@ -260,9 +260,9 @@ def two_at_once(on: Stand) -> Iterator[None]:
     try:
         with _meanwhile(other.start):
             on.start()
-        _learn(on, "together")
+        _learn(on, "together", 900)
         for number in range(LEARNT):
-            reply = other.gateway.ask(_question("together", number), seed=number)
+            reply = other.gateway.ask(_question("together", number), seed=900 + number)
             assert reply.kind == "exact", f"the other proxy missed: {reply.headers}"
         yield
     finally:
@@ -296,7 +296,7 @@ FAULTS: Final = (
 def try_out(fault: Fault, on: Stand, seconds: float) -> Row:
     """Learn, break, ask, mend, and look what is left."""
     row = Row(fault.name)
-    learnt = _learn(on, fault.name)
+    learnt, first = _learn(on, fault.name), 0
     counted = on.faults()
     try:
         with fault.breaking(on):
@@ -306,13 +306,14 @@ def try_out(fault: Fault, on: Stand, seconds: float) -> Row:
         row.note = str(error)
     began = time.monotonic()
     if fault.is_forgetting:
-        learnt = _learn(on, f"{fault.name} anew")
+        first = 500
+        learnt = _learn(on, f"{fault.name} anew", first)
     missing = set(range(LEARNT))
     while missing and time.monotonic() < began + HEALS_S:
         missing = {
             number
             for number in missing
-            if on.gateway.ask(learnt[number], seed=number).kind != "exact"
+            if on.gateway.ask(learnt[number], seed=first + number).kind != "exact"
         }
     row.lost = len(missing)
     if not missing:
@@ -330,10 +331,12 @@ def _question(about: str, number: int) -> str:
     return f"How do {MARK} of {about} practise piece {number}?"
 
 
-def _learn(on: Stand, about: str) -> list[str]:
+def _learn(on: Stand, about: str, first: int = 0) -> list[str]:
     questions = [_question(about, number) for number in range(LEARNT)]
     for number, question in enumerate(questions):
-        on.gateway.learn(question, seed=number)  # a scope each: none is another in other words
+        on.gateway.learn(
+            question, seed=first + number
+        )  # a scope each: none is another in other words
     return questions
 
 

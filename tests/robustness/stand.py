@@ -83,6 +83,11 @@ class Stand:
         self._gateway = self._running.enter_context(started)
         return self._gateway
 
+    def restart(self) -> Gateway:
+        """Start the proxy anew, whatever became of the one before; the store process stays."""
+        self._running.close()
+        return self.start()
+
     def stop(self) -> None:
         """Stop the proxy and its store process."""
         store = self.store_pid() if self._gateway is not None else None
