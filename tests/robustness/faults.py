@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
@@ -253,10 +254,10 @@ def journal_no_database(on: Stand) -> Iterator[None]:
 def two_at_once(on: Stand) -> Iterator[None]:
     """Start two proxies at once on one new folder; the second one is asked, too."""
     on.stop()
-    shutil.rmtree(on.data)
+    for path in on.data.iterdir():  # it may be a mount
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     other = Stand(on.folder.with_name("second"), on.model, on.built)
     other.data.symlink_to(on.data)
-    on.data.mkdir(mode=0o700)
     try:
         with _meanwhile(other.start):
             on.start()

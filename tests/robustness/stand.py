@@ -8,18 +8,16 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests")]  # where it is run as a script
-
 import stack
 from gateway import JSON, Gateway, config_of, running, store_process
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # In every question that is asked here; a log that holds it holds someone's prompt.
 MARK = "xylophonists"
