@@ -26,12 +26,17 @@ _SAMPLE = re.compile(r'^nearhit_faults_total\{part="(\w+)",reason="(\w+)"\} ([\d
 
 
 def artefacts() -> Path:
-    """Return the folder of artefacts that demo and benchmark use too, built if need be."""
+    """Return the folder of artefacts that demo and benchmark use too."""
+    return artefact_folder().parent
+
+
+def artefact_folder() -> Path:
+    """Return the default artefact, built if need be."""
     from nearhit.encoder.artefact import ensure_artefact
     from nearhit.encoder.recipe import AUTO
 
     data_dir = Path(os.environ.get("NEARHIT_DATA_DIR") or ROOT / ".nearhit").absolute()
-    return ensure_artefact(data_dir, verifier=AUTO).path.parent
+    return ensure_artefact(data_dir, verifier=AUTO).path
 
 
 @contextlib.contextmanager
