@@ -193,37 +193,51 @@ def kill_proxy(on: Stand, count: Count) -> None:
     on.restart()
 
 
-def run(
-    kills: int, proxies: float, seed: int, built: Path | None = None, longest_s: float = 2.0
-) -> Count:
-    """Kill so often; return the counts."""
-    rng, count = random.Random(seed), Count()
+def run(kills: int, proxies: float, seed: int, built: Path | None = None) -> Count:
+    """Kill so often on a stand of its own; return the counts."""
     with stand(built) as on:
         on.start()
-        callers = Callers(on, count)
+        return run_on(on, kills, proxies, seed)
+
+
+def run_on(
+    on: Stand,
+    kills: int,
+    proxies: float,
+    seed: int,
+    *,
+    longest_s: float = 2.0,
+    flush_every: int = FLUSH_EVERY,
+) -> Count:
+    """Kill so often on this stand; return the counts."""
+    rng, count = random.Random(seed), Count()
+    callers = Callers(on, count)
+    for thread in callers.threads:
+        thread.start()
+    try:
+        for kill in range(1, kills + 1):
+            time.sleep(rng.uniform(0.05, longest_s))
+            if rng.random() < proxies:
+                kill_proxy(on, count)
+            else:
+                kill_store(on, count)
+            if kill % flush_every == 0:
+                count.acknowledged += len(callers.acknowledged)
+                flush_all(on, count, callers, rng)
+            elif kill % CHECK_EVERY == 0:
+                with callers.pausing():
+                    check(on, count, callers.acknowledged, rng, CHECKED)
+            if kill % CHECK_EVERY == 0:
+                print(f"{kill} kills, {len(callers.acknowledged)} known", file=sys.stderr)
+        end = time.monotonic() + COMES_BACK_S
+        while not callers.acknowledged and time.monotonic() < end:
+            time.sleep(0.1)
+    finally:
+        callers.ended.set()
         for thread in callers.threads:
-            thread.start()
-        try:
-            for kill in range(1, kills + 1):
-                time.sleep(rng.uniform(0.05, longest_s))
-                if rng.random() < proxies:
-                    kill_proxy(on, count)
-                else:
-                    kill_store(on, count)
-                if kill % FLUSH_EVERY == 0:
-                    count.acknowledged += len(callers.acknowledged)
-                    flush_all(on, count, callers, rng)
-                elif kill % CHECK_EVERY == 0:
-                    with callers.pausing():
-                        check(on, count, callers.acknowledged, rng, CHECKED)
-                if kill % 10 == 0:
-                    print(f"{kill} kills, {len(callers.acknowledged)} known", file=sys.stderr)
-        finally:
-            callers.ended.set()
-            for thread in callers.threads:
-                thread.join()
-        count.acknowledged += len(callers.acknowledged)
-        check(on, count, callers.acknowledged, rng, len(callers.acknowledged))
+            thread.join()
+    count.acknowledged += len(callers.acknowledged)
+    check(on, count, callers.acknowledged, rng, len(callers.acknowledged))
     return count
 
 

@@ -321,6 +321,11 @@ def try_out(fault: Fault, on: Stand, seconds: float) -> Row:
         row.healed_s = time.monotonic() - began
     now = on.faults()
     row.counted = {n: now[n] - counted.get(n, 0) for n in now if now[n] > counted.get(n, 0)}
+    unforeseen = {name for name in row.counted if name == "lookup error" or name.startswith("hook")}
+    if unforeseen:
+        row.note = next(
+            (line for line in on.logged().splitlines() if "(error, " in line), str(unforeseen)
+        )
     if MARK in on.logged():
         row.note = "a log holds a prompt"
     if "/nearhit/" in "".join(part for part in on.logged().split("Traceback")[1:]):

@@ -14,6 +14,7 @@ first and last tenth. A failing example is printed with what reproduces it.
 import argparse
 import contextlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -37,7 +38,7 @@ from rich.table import Table
 import stack
 from doubles import decision
 from gateway import Gateway, config_of, running
-from nearhit import completion, headers, replay
+from nearhit import completion, headers
 from nearhit.caller import opt_out
 from nearhit.config import DEFAULT_FRESHNESS
 from nearhit.decision import Candidate, Hit, decide
@@ -52,7 +53,6 @@ from robustness.stand import MARK, artefacts, workplace
 
 POLICY: Final = Policy(10, 1.0, freshness_pattern(DEFAULT_FRESHNESS))
 SECRET: Final = b"a secret of the fuzzer, of no use to anybody"
-SLOW_S: Final = 0.25  # of one example in process: nothing else is answered meanwhile
 DEADLINE_S: Final = 30.0  # of one answer over sockets, on a machine that is busy
 _OURS: Final = "/nearhit/"
 
@@ -116,6 +116,8 @@ def replaying(data: st.DataObject) -> None:
         chunks = list(completion.as_chunks(kept, "i", 1, include_usage=True))
         assembled = completion.assemble(chunks)
         assert assembled["choices"][0]["message"]["content"] == (message["content"] or None)
+        from nearhit import replay  # imports LiteLLM
+
         try:
             replay.replay_body(kept)
         except Exception:  # noqa: BLE001 - the hook catches it: a miss
@@ -156,7 +158,7 @@ def fuzz_in_process(
 
         @seed(first_seed * 1000 + round_)
         @settings(
-            max_examples=100,
+            max_examples=20,
             deadline=None,
             database=None,
             phases=[Phase.generate, Phase.shrink],
@@ -165,8 +167,6 @@ def fuzz_in_process(
         )
         @given(st.data())
         def once(data: st.DataObject) -> None:
-            if time.monotonic() > end:
-                return
             began = time.perf_counter()
             target(data)
             took_s = time.perf_counter() - began
@@ -178,8 +178,7 @@ def fuzz_in_process(
         except Exception as error:  # noqa: BLE001 - what fuzzing is for
             notes = "; ".join(getattr(error, "__notes__", []))
             found.wrong.append(f"{type(error).__name__}: {error}; {notes}"[:2000])
-    if found.slowest_ms > 1000 * SLOW_S:
-        found.note = f"an example took {found.slowest_ms:.0f} ms, drawing it left in"
+    found.note = "its slowest with the drawing of it"
     return found
 
 
@@ -319,6 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--json", type=Path, help="write the table there too")
     options = parser.parse_args(argv)
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches one
     print(f"seed {options.seed}", file=sys.stderr)
     half = 30 * options.minutes
     rows = run_in_process(half, options.seed)

@@ -64,7 +64,7 @@ class Link:
             StoreBusy: Too much is in flight; nothing was sent.
             StoreError: The connection broke, or the store refuses; the message says why.
         """
-        if self._broken:
+        if self._broken or self._writer.is_closing():
             raise StoreError("the connection to the store process is gone")
         self._doubt()
         waiting = self._writer.transport.get_write_buffer_size()
@@ -76,8 +76,11 @@ class Link:
         call = next(self._ids)
         data = wire.encode(Frame({**header, "id": call}, vectors, body))
         answered: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        try:
+            self._writer.write(data)
+        except RuntimeError:  # uvloop's, of a transport that is closed but not yet known to be
+            raise StoreError("the connection to the store process is gone") from None
         self._pending[call] = answered
-        self._writer.write(data)
         reply = await answered
         if "error" in reply.header:
             raise StoreError(str(reply.header["error"]))
