@@ -84,12 +84,12 @@ class Side:
 
 def sample(rng: random.Random, fresh: Sequence[str], known: list[str], number: int) -> str:
     """Draw a question: new, to the letter, or in other words."""
-    if len(known) < 20 or rng.random() < 1 / 3:
+    if len(known) < 3 or rng.random() < 1 / 3:
         text = f"{rng.choice(fresh)} Case {number}."
         known.append(text)
         del known[:-_KNOWN]
         return text
-    text = rng.choice(known[:-10])
+    text = rng.choice(known[:-1])
     return text if rng.random() < 0.5 else rng.choice([f"Please: {text}", f"{text} Thanks!"])
 
 

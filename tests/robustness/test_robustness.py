@@ -79,7 +79,7 @@ def test_load_is_answered_as_litellm_alone_would(
 ) -> None:
     sides = soak.load({"nearhit": on.gateway, "LiteLLM alone": plain}, SECONDS, clients=8)
     assert [dict(side.errors) for side in sides.values()] == [{}, {}]
-    assert sides["nearhit"].outcomes["exact"] > 0
+    assert sides["nearhit"].outcomes.total() == sides["nearhit"].answers > 0
     figures = soak.report(sides, {}, SECONDS, console)
     assert figures["nearhit"]["answers"] > 0
 
