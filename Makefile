@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SOURCES := plugin training eval tests examples
 
 .PHONY: demo run test fix lint types check bench bench-encoder bench-decisions bench-peers \
-        conformance conformance-compare lock clean
+        conformance conformance-compare faults fuzz chaos soak \
+        side-channels lock clean
 
 demo: $(VENV)/.proxy  ## ask a real proxy six questions and print what answered
 	$(BIN)/python examples/demo.py
@@ -51,6 +52,24 @@ conformance-compare: $(VENV)/.dev  ## the same of LiteLLM without a cache and wi
 
 bench-peers: $(VENV)/.dev  ## latency beside LiteLLM's own cache and GPTCache, growth of the store
 	$(BIN)/nearhit-eval bench --json bench_peers.json
+
+# OPTIONS="--minutes 2" and the like; each says what it takes with --help.
+faults: $(VENV)/.dev  ## break store, disk, clock and files under a proxy that is being asked
+	$(BIN)/python tests/robustness/faults.py $(OPTIONS)
+
+fuzz: $(VENV)/.dev  ## hostile requests, in process and through a proxy beside LiteLLM alone: 10 minutes
+	$(BIN)/python tests/robustness/slow.py
+	$(BIN)/python tests/robustness/fuzz.py $(OPTIONS)
+
+chaos: $(VENV)/.dev  ## kill proxy and store process 200 times under load
+	$(BIN)/python tests/robustness/chaos.py $(OPTIONS)
+
+soak: $(VENV)/.dev  ## load beside LiteLLM alone, memory and event loop: 30 minutes
+	$(BIN)/python tests/robustness/soak.py $(OPTIONS)
+
+side-channels: $(VENV)/.dev  ## what the time of an answer tells; how many questions one entry reaches
+	$(BIN)/python tests/robustness/timing.py
+	$(BIN)/python tests/robustness/hubs.py
 
 lock: $(VENV)/.dev  ## write the versions that are installed now into requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

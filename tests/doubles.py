@@ -82,7 +82,7 @@ class FakeEncoder:
         self.encoded: list[str] = []
         self.error: EncoderError | None = None
 
-    async def encode(self, text: str) -> Encoding:
+    async def encode(self, text: str, owner: str = "") -> Encoding:
         if self.error is not None:
             raise self.error
         self.encoded.append(text)

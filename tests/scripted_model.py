@@ -181,7 +181,7 @@ class WordEncoder:
     fingerprint = "f" * 64
     dimension = 512
 
-    async def encode(self, text: str) -> Encoding:
+    async def encode(self, text: str, owner: str = "") -> Encoding:
         words = re.findall(r"[a-z0-9]+", text.lower())
         if not words or "qzx" in words:
             return Unencodable("unknown_tokens")

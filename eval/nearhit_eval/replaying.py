@@ -44,7 +44,7 @@ class RememberedEncoder:
         """See `Encoder`."""
         return self._encoder.dimension
 
-    async def encode(self, text: str) -> Encoding:
+    async def encode(self, text: str, owner: str = "") -> Encoding:
         """See `Encoder`."""
         if text not in self._known:
             self._known[text] = await self._encoder.encode(text)

@@ -14,6 +14,7 @@ admin labels anything. Which keys may call a route at all is LiteLLM's to decide
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, Literal, Protocol, Self
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from nearhit.evidence.witness import Witness
 from nearhit.request import Question
 
 _DAYS = 30
+_Name = Annotated[str, Field(max_length=1000)]  # each flush is kept, and read every second
 Key = Annotated[Any, Depends(user_api_key_auth)]
 
 
@@ -62,10 +64,11 @@ class Flush(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     all: Literal[True] | None = None
-    model: str | None = Field(default=None, min_length=1)
-    tenant: list[str] | None = Field(
+    model: _Name | None = Field(default=None, min_length=1)
+    tenant: list[_Name] | None = Field(
         default=None,
         min_length=2,
+        max_length=8,
         description='`["key", hash]`, `["team", id]`, `["org", id]`, as `scope` divides them',
     )
 
@@ -101,16 +104,17 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
     @router.post("/feedback")
     async def feedback(given: Feedback, key: Key) -> dict[str, str]:
         """Say of an answer that it was wrong, or right after all."""
-        decision = await witness.get(given.decision)
+        decision = await _available(witness.get, given.decision)
         is_own = decision is not None and decision.tenant == reader.digest_of(key)
         if decision is None or not (is_own or _is_admin(key)):
             # The same for both: nobody learns which decisions there are.
             raise HTTPException(404, "decision must be one that this key was served")
         if _is_admin(key):
-            await witness.label(given.decision, given.label, "person")
+            await _available(witness.label, given.decision, given.label, "person")
         else:
             believed = reader.is_believed
-            await witness.label(given.decision, given.label, "client", is_believed=believed)
+            label = partial(witness.label, is_believed=believed)
+            await _available(label, given.decision, given.label, "client")
         return {"decision": given.decision, "label": given.label}
 
     @router.post("/explain")
@@ -131,7 +135,7 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
         belief = cache.watch.belief
         return {
             "days": _DAYS,
-            "tally": [asdict(one) for one in await witness.tally(_DAYS)],
+            "tally": [asdict(one) for one in await _available(witness.tally, _DAYS)],
             "entries": await _available(cache.count),
             "decider": cache.decider,
             "quarantined": sum(map(len, belief.quarantine.values())),
@@ -150,8 +154,7 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
             what = f"model:{given.model}"
             if given.tenant is not None:
                 what = f"tenant:{reader.tenant_digest(given.tenant)}"
-            if not await witness.flush(what):
-                raise HTTPException(503, "evidence must be kept to flush a part; flush all instead")
+            await _available(witness.flush, what)
         return {"flushed": given.model_dump(exclude_none=True), "at": int(time.time())}
 
     @router.delete("/entries/{entry}")

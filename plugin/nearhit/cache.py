@@ -133,7 +133,7 @@ class Cache:
             return Miss(question.exact_only)
         if self.encoder is None:
             return Miss("no_encoder")
-        encoded = await self.encoder.encode(question.text)
+        encoded = await self.encoder.encode(question.text, question.tenant)
         if isinstance(encoded, Unencodable):
             return Miss(encoded.reason)
         lookup.vector = encoded
@@ -215,7 +215,7 @@ class Cache:
         if vector is None and encoder is not None and lookup.question.exact_only is None:
             # There was no time before; now there is, and later paraphrases profit.
             try:
-                encoded = await encoder.encode(entry.text)
+                encoded = await encoder.encode(entry.text, lookup.question.tenant)
                 vector = None if isinstance(encoded, Unencodable) else encoded
             except EncoderError as error:
                 self._faults.record(*_fault(error), error)

@@ -386,7 +386,9 @@ class NearhitHook(CustomLogger):
                 max_entries=self.settings.store.max_entries,
                 max_pending=self.settings.store.max_pending,
             )
-            self._cache = Cache(self.settings, self._secret, store)
+            cache = Cache(self.settings, self._secret, store)
+            cache.watch.obey_flushes()  # before anything is served
+            self._cache = cache
             self.witness = Witness(self.settings, self._cache, _ask_model)
             self._running = [
                 asyncio.create_task(self._start(self._cache, store)),

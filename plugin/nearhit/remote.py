@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 from typing import Any, Final
+from uuid import UUID
 
 import httpx
 
@@ -74,7 +75,7 @@ def _call(options: argparse.Namespace, method: str, path: str, body: Any = None)
     if response.status_code != 200:
         raise StoreError(
             f"{method} /nearhit/{path} was refused with {response.status_code}: "
-            f"{response.text[:200]}"
+            f"{printable(response.text[:200])}"
         )
     return response.json()
 
@@ -130,7 +131,14 @@ def _flush(options: argparse.Namespace) -> int:
 
 
 def _delete(options: argparse.Namespace) -> int:
-    found = _call(options, "DELETE", f"entries/{options.entry}")
+    try:
+        entry = UUID(options.entry)  # nothing else may become part of a path
+    except ValueError:
+        raise ConfigError(
+            f"entry must be the x-nearhit-entry of an answer, got {printable(options.entry)[:80]}; "
+            f"`nearhit explain` shows it"
+        ) from None
+    found = _call(options, "DELETE", f"entries/{entry}")
     print(json.dumps(found) if options.json else f"deleted {found['deleted']}")
     return 0
 

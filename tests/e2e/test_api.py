@@ -145,8 +145,12 @@ def test_routes_of_admins_are_closed_to_tenants_and_strangers(
     assert call(proxy, method, path, "sk-admin", body).status_code == 200
 
 
+LONG = {"tenant": ["key"] * 9}
+
+
 @pytest.mark.parametrize(
-    "body", [{}, {"all": False}, {"all": True, "model": "m"}, {"tenant": ["key"]}, {"what": 1}]
+    "body",
+    [{}, {"all": False}, {"all": True, "model": "m"}, {"tenant": ["key"]}, {"what": 1}, LONG],
 )
 def test_flush_of_nothing_or_of_two_things_is_refused(proxy: Gateway, body: Any) -> None:
     assert call(proxy, "POST", "flush", "sk-admin", body).status_code == 422
@@ -155,7 +159,9 @@ def test_flush_of_nothing_or_of_two_things_is_refused(proxy: Gateway, body: Any)
 def test_commands_say_what_is_wrong(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     status, shown = command("stats", key="sk-alice")
     assert (status, "refused with 403" in shown) == (1, True)
-    status, shown = command("delete", "../flush")
-    assert (status, "refused with" in shown) == (1, True)
+    for hostile in ("../flush", "../../v1/files/file-1", "x\nentry", "%2e%2e/flush", ""):
+        status, shown = command("delete", hostile)
+        assert (status, "entry must be the x-nearhit-entry" in shown) == (1, True)
+        assert len(shown.splitlines()) == 1
     assert main(["stats", "--proxy", "http://127.0.0.1:9"]) == 1
     assert "got ConnectError from http://127.0.0.1:9" in capsys.readouterr().err

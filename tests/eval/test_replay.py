@@ -91,7 +91,7 @@ async def test_text_is_encoded_and_a_pair_verified_once() -> None:
         fingerprint, dimension, floor = "f", 2, 0.0
         asked = 0
 
-        async def encode(self, text: str) -> Any:
+        async def encode(self, text: str, owner: str = "") -> Any:
             self.asked += 1
             return np.array([1, 0], np.float32)
 

@@ -77,7 +77,7 @@ async def test_entries_keep_all_but_vector_fingerprint_and_signature(
 
 async def test_run_that_failed_goes_on_where_it_stopped(store: InProcessStore) -> None:
     class Dying(Renamed):
-        async def encode(self, text: str) -> Encoding:
+        async def encode(self, text: str, owner: str = "") -> Encoding:
             if len(self.encoded) >= PAGE:
                 raise EncoderError("killed")
             return await super().encode(text)
@@ -123,7 +123,7 @@ async def test_answer_that_is_stored_meanwhile_wins(store: InProcessStore) -> No
     newer = dataclasses.replace(newer, signature=sign(newer, SECRET))
 
     class Overtaken(Renamed):
-        async def encode(self, text: str) -> Encoding:
+        async def encode(self, text: str, owner: str = "") -> Encoding:
             await store.put(newer)
             return await super().encode(text)
 
@@ -138,7 +138,7 @@ async def test_full_queue_of_the_encoder_is_waited_for(store: InProcessStore) ->
     class Full(Renamed):
         refused = 0
 
-        async def encode(self, text: str) -> Encoding:
+        async def encode(self, text: str, owner: str = "") -> Encoding:
             if self.refused < 3:
                 self.refused += 1
                 raise EncoderBusy("full")

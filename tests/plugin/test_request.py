@@ -333,6 +333,14 @@ def test_freshness_word_inside_another_word_does_not_count(text: str) -> None:
     assert isinstance(ask(body_of(text)), Question)
 
 
+def test_freshness_words_may_begin_with_any_character() -> None:
+    pattern = freshness_pattern(["^up", "]down", "-now", "Ärger heute", "\\d"])
+    assert pattern is not None
+    for text in ("is it ^up?", "a ]DOWN b", "-now", "ärger  heute", "a \\d"):
+        assert pattern.search(text), text
+    assert not pattern.search("up down now 7 Ärger")
+
+
 def test_freshness_list_that_is_empty_matches_nothing() -> None:
     assert freshness_pattern([]) is None
     assert freshness_pattern(["  "]) is None

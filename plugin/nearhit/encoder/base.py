@@ -53,8 +53,13 @@ class Encoder(Protocol):
         """Length of each vector."""
         ...
 
-    async def encode(self, text: str) -> Encoding:
+    async def encode(self, text: str, owner: str = "") -> Encoding:
         """Encode one text.
+
+        Args:
+            text: what is encoded.
+            owner: whose it is; what is remembered of one owner's texts shortens no other's answer,
+                since its time would tell that the text was asked before.
 
         Returns:
             float32 (dimension,) of unit length, or why there is none.

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from nearhit.encoder.artefact import Artefact
-from nearhit.encoder.base import Encoding
+from nearhit.encoder.base import Encoding, Vector
 from nearhit.encoder.batching import choose_batch
 from nearhit.encoder.recipe import GRAPH_FILE, TOKENIZER_FILE
 from nearhit.encoder.repeats import Repeats
@@ -32,6 +32,7 @@ class _Job:
     """A text on its way; `ids` is set once it has been read."""
 
     text: str
+    owner: str
     answer: "Future[Encoding]"
     ids: list[int] | None = None
 
@@ -98,8 +99,10 @@ class OnnxEncoder:
         """Length of each vector."""
         return self._manifest.dimension
 
-    async def encode(self, text: str) -> Encoding:
+    async def encode(self, text: str, owner: str = "") -> Encoding:
         """Encode one text on the worker thread; one that is cancelled before its turn is skipped.
+
+        See `Encoder.encode`.
 
         Returns:
             float32 (dimension,) of unit length and read-only, or why there is none.
@@ -111,7 +114,7 @@ class OnnxEncoder:
         if self._closed:
             raise EncoderError("encoder must be open, got a call after close; load it again")
         if len(text) <= self._reader.max_characters:
-            known = self._repeats.get(text)
+            known = self._repeats.get(text, owner)
             if known is not None:
                 return known
         answer: Future[Encoding] = Future()
@@ -122,7 +125,7 @@ class OnnxEncoder:
                     f"{len(self._pending)}; raise it or add proxy workers"
                 )
             self._pending.add(answer)
-            self._waiting[answer] = _Job(text, answer)
+            self._waiting[answer] = _Job(text, owner, answer)
         answer.add_done_callback(self._forget)
         try:
             self._worker.submit(self._work)
@@ -175,13 +178,14 @@ class OnnxEncoder:
                 job.answer.set_exception(_failure(error))
         else:
             for job in batch:
+                self._repeats.add(job.text, vectors[job.text], job.owner)
                 job.answer.set_result(vectors[job.text])
 
     def _read(self, job: _Job) -> bool:
         """Tokenize a text that waits; answer one that needs no computing, and say so."""
         if job.ids is not None:
             return True
-        read: Encoding | list[int] | EncoderError | None = self._repeats.get(job.text)
+        read: Encoding | list[int] | EncoderError | None = self._repeats.get(job.text, job.owner)
         try:
             if read is None:
                 read = self._reader.read(job.text)
@@ -197,17 +201,13 @@ class OnnxEncoder:
                 job.answer.set_result(read)
         return False
 
-    def _compute(self, rows: dict[str, list[int]]) -> dict[str, Encoding]:
+    def _compute(self, rows: dict[str, list[int]]) -> dict[str, Vector]:
         """Vectors of texts by their ids; the same text is computed once."""
         matrix = embed(self._session, list(rows.values()))
         if not np.isfinite(matrix).all():
             raise EncoderError("encoder gave a vector that is not finite; check the base")
-        vectors: dict[str, Encoding] = {}
-        for text, row in zip(rows, matrix, strict=True):
-            vector = row.copy()  # a row of the matrix would keep all of it in memory
-            self._repeats.add(text, vector)
-            vectors[text] = vector
-        return vectors
+        # Copied: a row of the matrix would keep all of it in memory.
+        return {text: row.copy() for text, row in zip(rows, matrix, strict=True)}
 
 
 def _failure(error: Exception) -> EncoderError:

@@ -52,5 +52,5 @@ def actors(stored: str, asked: str) -> bool:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _named(text: str) -> Mapping[int, list[frozenset[str]]]:
+def _named(text: str) -> Mapping[int, set[frozenset[str]]]:
     return named([word.removesuffix("'s") for word in words(text)], _KINDS)

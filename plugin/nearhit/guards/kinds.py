@@ -37,14 +37,14 @@ def table(text: str) -> Table:
     return found
 
 
-def named(cased: Sequence[str], names: Table) -> dict[int, list[frozenset[str]]]:
-    """Return what words name, by kind.
+def named(cased: Sequence[str], names: Table) -> dict[int, set[frozenset[str]]]:
+    """Return what words name, by kind, each once: a text may repeat a name a thousand times.
 
     Args:
         cased: the words as they are written.
         names: to look for; the longest that fits is taken.
     """
-    found: dict[int, list[frozenset[str]]] = {}
+    found: dict[int, set[frozenset[str]]] = {}
     lowered = tuple(word.lower() for word in cased)
     taken = 0
     for place, word in enumerate(lowered):
@@ -54,7 +54,7 @@ def named(cased: Sequence[str], names: Table) -> dict[int, list[frozenset[str]]]
             end = place + len(name)
             if lowered[place:end] == name and (len(name) > 1 or _is_name(cased[place])):
                 for kind, counted in kinds.items():
-                    found.setdefault(kind, []).append(counted)
+                    found.setdefault(kind, set()).add(counted)
                 taken = end
                 break
     return found

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 SAVE_WRITES = 300  # bounds the log (54 MB in 10,000 entries) and what a power cut takes
 SAVE_QUIET_S = 60.0
 HELLO_TIMEOUT_S = 10.0
+STEADY_S = 3600.0  # without a jump of the clock before what it calls expired is deleted
+JUMP_S = 60.0  # against the monotonic clock, between two ticks
 SWEEP_PAUSE_S = 0.02  # between chunks of 4 ms, so that queries wait for one at most
 
 # Whole entries only, so that the least similar are left out of a reply rather than all.
@@ -63,6 +65,8 @@ class Daemon:
         self._clients = 0
         self._left_at = time.monotonic()
         self._written_at = time.monotonic()
+        self._ahead_s = time.time() - time.monotonic()
+        self._unsteady_until = 0.0
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until SIGTERM, idleness, or a newer worker that nobody else shares us with."""
@@ -145,7 +149,8 @@ class Daemon:
         while True:
             await asyncio.sleep(min(tick_s, idle_exit_s / 4))
             try:
-                while self._engine.sweep(int(time.time())):  # noqa: ASYNC110 - a pause, no poll
+                now = self._believed_now()
+                while self._engine.sweep(now):  # noqa: ASYNC110 - a pause, no poll
                     await asyncio.sleep(SWEEP_PAUSE_S)
                 quiet_s = time.monotonic() - self._written_at
                 if self._engine.unsaved >= SAVE_WRITES or quiet_s >= SAVE_QUIET_S:
@@ -155,6 +160,19 @@ class Daemon:
             if not self._clients and time.monotonic() - self._left_at >= idle_exit_s:
                 log.info("no worker for %.0f s, leaving", idle_exit_s)
                 self._stop.set()
+
+    def _believed_now(self) -> int:
+        """Return the time to sweep by: 0, for flushed entries alone, after a jump of the clock.
+
+        A clock that is wrong for a while then deletes nothing: what it calls expired is not served,
+        and is there again when it is set right.
+        """
+        now, ahead_s = time.monotonic(), time.time() - time.monotonic()
+        if abs(ahead_s - self._ahead_s) > JUMP_S:
+            self._unsteady_until = now + STEADY_S
+            log.warning("the clock jumped; what it calls expired is kept for an hour")
+        self._ahead_s = ahead_s
+        return 0 if now < self._unsteady_until else int(time.time())
 
 
 def answer(engine: Engine, request: Frame) -> Frame:

@@ -49,6 +49,7 @@ class EmbeddedStore:
         max_entries: The oldest entries beyond it are dropped; the first worker's counts.
         max_pending: Calls in flight; one more fails at once with `StoreBusy`.
         start_timeout_s: How long a start of the process may take.
+        hung_s: A process that answers nothing for so long while it is asked is killed.
         idle_exit_s: The process leaves when no worker has been connected for so long.
 
     Raises:
@@ -63,6 +64,7 @@ class EmbeddedStore:
         max_entries: int = 100_000,
         max_pending: int = 256,
         start_timeout_s: float = 10.0,
+        hung_s: float = 15.0,
         idle_exit_s: float = 30.0,
     ) -> None:
         self._data_dir = data_dir.absolute()
@@ -70,6 +72,7 @@ class EmbeddedStore:
         self._dimension = dimension
         self._max_pending = max_pending
         self._start_timeout_s = start_timeout_s
+        self._hung_s = hung_s
         self._options = (
             f"--dimension={dimension}",
             f"--max-entries={max_entries}",
@@ -286,7 +289,7 @@ class EmbeddedStore:
             if not greeted:
                 writer.close()
         if greeted:
-            return Link(reader, writer, self._max_pending, self._broke)
+            return Link(reader, writer, self._max_pending, self._broke, self._hung_s)
         if reply.get("leaving"):
             return None
         raise StoreError(str(reply["error"]))

@@ -17,6 +17,14 @@ def test_text_is_found_again_and_another_is_not() -> None:
     assert repeats.get("a question ") is None
 
 
+def test_text_of_one_owner_is_not_found_by_another() -> None:
+    repeats = Repeats(10_000)
+    repeats.add("a question", vector(1), "alice")
+    assert repeats.get("a question", "alice") is not None
+    for other in ("", "bob", "alicea"):
+        assert repeats.get("a question", other) is None
+
+
 def test_vector_used_longest_ago_goes_first() -> None:
     repeats = Repeats(3 * (16 + 300))
     for text in "abc":

@@ -57,3 +57,17 @@ def test_entity_that_differs_is_vetoed_both_ways(stored: str, asked: str) -> Non
 def test_entity_that_is_the_same_passes_both_ways(stored: str, asked: str) -> None:
     assert not entities(stored, asked)
     assert not entities(asked, stored)
+
+
+def test_twenty_drugs_are_told_apart_as_a_few_are() -> None:
+    story = "may i take " + " ".join(f"word{a}{b}" for a in "xyz" for b in "abcdefghijklmnopqrst")
+    named = [f"{a}{b}pril" for a in ("abc", "xyz", "klm", "opq") for b in "fghij"]
+    others = [f"{a}{b}olol" for a in ("cba", "zyx", "mlk", "qpo") for b in "fghij"]
+    asked = f"{story} {' '.join(named)}"
+    assert not entities(asked, f"{story} {' '.join(reversed(named))}")
+    assert entities(asked, f"{story} {' '.join(others)}")
+
+
+def test_a_name_said_a_thousand_times_is_one_name() -> None:
+    assert not entities("sort in " + "C " * 1500, "sort in " + "Rust " * 700 + "C")
+    assert entities("sort in " + "C " * 1500, "sort in " + "Rust " * 700)

@@ -146,3 +146,9 @@ def test_first_veto_names_the_first_guard_in_force_that_forbids() -> None:
 
 def test_defaults_are_known_guards() -> None:
     assert set(DEFAULT) <= set(GUARDS)
+
+
+def test_accents_without_end_are_read_as_a_few() -> None:
+    marked = "enable sync for the cafe" + "\u0301\u0323" * 1900
+    assert first_veto(marked, "disable sync for the cafe", DEFAULT) == "polarity"
+    assert first_veto("caf" + "e\u0301", "caf\u00e9", DEFAULT) is None

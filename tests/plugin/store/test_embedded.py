@@ -414,3 +414,29 @@ import nearhit.store.daemon
 assert not {"litellm", "torch", "onnxruntime", "pydantic"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+async def test_process_that_hangs_for_good_is_killed_and_another_one_answers(
+    open_store: Open,
+    process_of: ProcessOf,
+    suspend: Callable[[int], None],
+    gone: Callable[[int], Awaitable[None]],
+    make_entry: Make,
+    now: int,
+) -> None:
+    store = open_store(hung_s=0.2)
+    entry = make_entry()
+    await store.put(entry)
+    pid = await process_of(store)
+    suspend(pid)
+    asked = time.monotonic()
+    while True:
+        try:
+            async with asyncio.timeout(0.1):
+                found = await store.get(entry.id, now)
+                break
+        except (StoreError, TimeoutError):
+            assert time.monotonic() < asked + 60, "it was not killed"
+            await asyncio.sleep(0.05)
+    assert found is not None
+    await gone(pid)
