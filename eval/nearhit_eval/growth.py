@@ -31,6 +31,7 @@ from nearhit.errors import ConfigError, StoreError
 from nearhit.store.base import Entry, Vector
 from nearhit.store.embedded import EmbeddedStore
 from nearhit.store.engine import Engine
+from nearhit.store.eviction import Bounds
 from nearhit.store.folder import LOCK
 from nearhit_eval.processes import resident_mb
 
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args(argv)
     options.folder.mkdir(mode=0o700, exist_ok=True)
-    engine = Engine.open(options.folder, DIMENSION, max_entries=2**40)
+    engine = Engine.open(options.folder, DIMENSION, Bounds())
     for first in range(options.start, options.stop, _CHUNK):
         for number, vector in enumerate(_vectors(first // _CHUNK, options.seed), first):
             engine.put(_entry(number, options.tenants, vector))
@@ -135,7 +136,7 @@ async def _time(folder: Path, size: int, tenants: int, seed: int, load_s: float)
     numbers = rng.integers(size, size=QUERIES)
     queries = np.stack([_query(int(number), seed, rng) for number in numbers])
     exact = _exact(queries, numbers, size, tenants, seed)
-    store = EmbeddedStore(folder, DIMENSION, max_entries=2**40, start_timeout_s=120)
+    store = EmbeddedStore(folder, DIMENSION, start_timeout_s=120)
     took, right = [], 0
     try:
         pid = int((await store.stats())["pid"])

@@ -110,7 +110,7 @@ async def observe(
     """
     calm = {"deadline_ms": 10_000, "coalesce_wait_s": 0.0, "data_dir": folder}
     settings = settings.model_copy(update=calm)
-    store = EmbeddedStore(folder, dimension=encoder.dimension, max_entries=10_000_000)
+    store = EmbeddedStore(folder, dimension=encoder.dimension)
     parts: dict[str, Any] = {
         "encode": _Timed(encoder, "encode"),
         "search": _Timed(store, "search"),

@@ -169,7 +169,10 @@ async def replay(
     """
     replayed = _Replay(stream, settings, pace)
     store = EmbeddedStore(
-        folder, dimension=encoder.dimension, max_entries=settings.store.max_entries
+        folder,
+        dimension=encoder.dimension,
+        max_entries=settings.store.max_entries,
+        max_bytes=settings.store.max_bytes,
     )
     calm = {"deadline_ms": 10_000, "coalesce_wait_s": 0.0, "data_dir": folder}
     quiet = settings.model_copy(update=calm)

@@ -91,7 +91,7 @@ class Cache:
         if isinstance(lookup.outcome, Miss):
             await self._coalesce(lookup)
         elif lookup.outcome.kind != "coalesced":
-            self._spawn(self._store.touch(lookup.outcome.entry.id, 1))
+            self._spawn(self._store.touch(lookup.outcome.entry.id, 1, int(self._clock())))
         return lookup
 
     async def explain(self, question: Question) -> Lookup:

@@ -167,8 +167,17 @@ class EncoderSettings(_Frozen):
 class StoreSettings(_Frozen):
     """Where answers are kept."""
 
-    max_entries: int = Field(
-        default=50_000, ge=1, le=10_000_000, description="bound on entries; the oldest go first"
+    max_entries: int | None = Field(
+        default=50_000,
+        ge=1,
+        le=10_000_000,
+        description="bound on entries; those least asked for, and longest ago, go; null: none",
+    )
+    max_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**50,
+        description="bound on bytes of questions, answers and vectors, likewise; unset: none",
     )
     max_entry_bytes: int = Field(
         default=1_000_000,
@@ -179,6 +188,15 @@ class StoreSettings(_Frozen):
     max_pending: int = Field(
         default=256, ge=1, le=10_000, description="calls in flight; more are misses"
     )
+
+    @model_validator(mode="after")
+    def _bound_holds_an_entry(self) -> Self:
+        if self.max_bytes is not None and self.max_bytes < self.max_entry_bytes:
+            raise ValueError(
+                f"of a max_bytes of at least max_entry_bytes, {self.max_entry_bytes}: one answer "
+                f"must fit"
+            )
+        return self
 
 
 class EvidenceSettings(_Frozen):

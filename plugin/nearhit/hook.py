@@ -384,6 +384,7 @@ class NearhitHook(CustomLogger):
                 self.settings.data_dir,
                 dimension=DIMENSION,
                 max_entries=self.settings.store.max_entries,
+                max_bytes=self.settings.store.max_bytes,
                 max_pending=self.settings.store.max_pending,
             )
             self._cache = Cache(self.settings, self._secret, store)

@@ -1,7 +1,7 @@
 """The store process: the one owner of a data folder, reached over its Unix socket.
 
-    python -m nearhit.store.daemon DATA_DIR --dimension 384 [--max-entries 100000]
-                                   [--idle-exit-s 30] [--tick-s 2]
+    python -m nearhit.store.daemon DATA_DIR --dimension 384 [--max-entries 50000]
+                          [--max-bytes 1000000000] [--idle-exit-s 30] [--tick-s 2]
 
 Workers start it (`launch`); nobody else needs to. Whoever gets the lock serves, others
 leave with status 0. It outlives the worker that started it and leaves by itself once no
@@ -28,6 +28,7 @@ from nearhit.errors import StoreError
 from nearhit.store import wire
 from nearhit.store.base import MAX_ENTRY_BYTES, Entry, Search
 from nearhit.store.engine import Engine
+from nearhit.store.eviction import Bounds
 from nearhit.store.folder import LOCK, SCHEMA, SOCKET, secure, socket_path
 from nearhit.store.wire import Frame
 
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 SAVE_WRITES = 300  # bounds the log (54 MB in 10,000 entries) and what a power cut takes
 SAVE_QUIET_S = 60.0
 HELLO_TIMEOUT_S = 10.0
-SWEEP_PAUSE_S = 0.02  # between chunks of 4 ms, so that queries wait for one at most
+TEND_PAUSE_S = 0.02  # between batches of 4 ms, so that queries wait for one at most
 
 # Whole entries only, so that the least similar are left out of a reply rather than all.
 _REPLY_BYTES = wire.MAX_FRAME_BYTES - MAX_ENTRY_BYTES
@@ -48,7 +49,8 @@ class Settings:
 
     data_dir: Path
     dimension: int
-    max_entries: int
+    max_entries: int | None
+    max_bytes: int | None
     idle_exit_s: float
     tick_s: float
 
@@ -60,6 +62,7 @@ class Daemon:
         self._engine = engine
         self._settings = settings
         self._stop = asyncio.Event()
+        self._full = asyncio.Event()
         self._clients = 0
         self._left_at = time.monotonic()
         self._written_at = time.monotonic()
@@ -137,16 +140,24 @@ class Daemon:
             reply = Frame({"error": f"the request was malformed ({type(error).__name__})"})
         if self._engine.unsaved != unsaved:
             self._written_at = time.monotonic()
+            if self._engine.is_full:
+                self._full.set()
         return Frame({**reply.header, "id": call}, reply.vectors, reply.body)
 
     async def _keep_up(self) -> None:
-        """Every tick: sweep the dead, save, and leave when idle."""
+        """Every tick, and as soon as a bound is passed: remove what is dead or too much, save.
+
+        Beside the calls, in batches; and leave when idle.
+        """
         idle_exit_s, tick_s = self._settings.idle_exit_s, self._settings.tick_s
         while True:
-            await asyncio.sleep(min(tick_s, idle_exit_s / 4))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(tick_s, idle_exit_s / 4)):
+                    await self._full.wait()
+            self._full.clear()
             try:
-                while self._engine.sweep(int(time.time())):  # noqa: ASYNC110 - a pause, no poll
-                    await asyncio.sleep(SWEEP_PAUSE_S)
+                while self._engine.tend(int(time.time())):  # noqa: ASYNC110 - a pause, no poll
+                    await asyncio.sleep(TEND_PAUSE_S)
                 quiet_s = time.monotonic() - self._written_at
                 if self._engine.unsaved >= SAVE_WRITES or quiet_s >= SAVE_QUIET_S:
                     self._engine.save()
@@ -168,7 +179,7 @@ def answer(engine: Engine, request: Frame) -> Frame:
     match header["op"]:
         case "get":
             entry = engine.get(UUID(hex=header["entry"]), header["now"])
-            return wire.pack_entries({"epoch": engine.epoch}, [entry] if entry else [])
+            return wire.pack_entries(asdict(engine.era), [entry] if entry else [])
         case "search":
             search = Search(
                 scope=header["scope"],
@@ -178,7 +189,7 @@ def answer(engine: Engine, request: Frame) -> Frame:
                 now=header["now"],
             )
             found = _fitting(engine.search(search))
-            return wire.pack_entries({"epoch": engine.epoch}, found)
+            return wire.pack_entries(asdict(engine.era), found)
         case "put":
             return Frame({"stored": [engine.put(entry) for entry in wire.unpack_entries(request)]})
         case "stale":
@@ -194,13 +205,13 @@ def answer(engine: Engine, request: Frame) -> Frame:
             (entry,) = wire.unpack_entries(request)
             return Frame({"exchanged": engine.exchange(header["signature"], entry)})
         case "touch":
-            engine.touch(UUID(hex=header["entry"]), header["hits"])
+            engine.touch(UUID(hex=header["entry"]), header["hits"], header["now"])
         case "delete":
             engine.delete([UUID(hex=entry_id) for entry_id in header["ids"]])
         case "flush":
-            return Frame({"epoch": engine.advance_epoch()})
+            return Frame({"epoch": engine.flush(header["before"])})
         case "epoch":
-            return Frame({"epoch": engine.epoch})
+            return Frame({"epoch": engine.era.epoch})
         case "count":
             return Frame({"count": engine.count()})
         case "stats":
@@ -237,8 +248,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve_folder(settings: Settings, listener: socket.socket) -> int:
     """Open the engine, serve, close."""
-    engine = Engine.open(settings.data_dir, settings.dimension, settings.max_entries)
-    log.info("serving %d points, epoch %d", engine.count(), engine.epoch)
+    bounds = Bounds(settings.max_entries, settings.max_bytes)
+    engine = Engine.open(settings.data_dir, settings.dimension, bounds)
+    log.info("serving %d points, epoch %d", engine.count(), engine.era.epoch)
     try:
         asyncio.run(_run(engine, settings, listener))
     finally:
@@ -292,7 +304,8 @@ def _parse(argv: Sequence[str] | None) -> Settings:
     parser = argparse.ArgumentParser(prog="python -m nearhit.store.daemon")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--dimension", type=int, required=True)
-    parser.add_argument("--max-entries", type=int, default=100_000)
+    parser.add_argument("--max-entries", type=int)
+    parser.add_argument("--max-bytes", type=int)
     parser.add_argument("--idle-exit-s", type=float, default=30.0)
     parser.add_argument("--tick-s", type=float, default=2.0)
     return Settings(**vars(parser.parse_args(argv)))

@@ -15,6 +15,7 @@ from nearhit.errors import StoreBusy, StoreError
 from nearhit.store import wire
 from nearhit.store.base import (
     Entry,
+    Era,
     Neighbour,
     Page,
     Search,
@@ -46,7 +47,9 @@ class EmbeddedStore:
     Args:
         data_dir: The folder; made if missing, and closed to other users.
         dimension: Length of every vector.
-        max_entries: The oldest entries beyond it are dropped; the first worker's counts.
+        max_entries: Bound on entries, see `eviction`; None: there is none. What the worker says
+            that starts the process holds for all.
+        max_bytes: Bound on the bytes of questions, answers and vectors; likewise.
         max_pending: Calls in flight; one more fails at once with `StoreBusy`.
         start_timeout_s: How long a start of the process may take.
         idle_exit_s: The process leaves when no worker has been connected for so long.
@@ -60,7 +63,8 @@ class EmbeddedStore:
         data_dir: Path,
         dimension: int,
         *,
-        max_entries: int = 100_000,
+        max_entries: int | None = None,
+        max_bytes: int | None = None,
         max_pending: int = 256,
         start_timeout_s: float = 10.0,
         idle_exit_s: float = 30.0,
@@ -72,8 +76,9 @@ class EmbeddedStore:
         self._start_timeout_s = start_timeout_s
         self._options = (
             f"--dimension={dimension}",
-            f"--max-entries={max_entries}",
             f"--idle-exit-s={idle_exit_s}",
+            *([] if max_entries is None else [f"--max-entries={max_entries}"]),
+            *([] if max_bytes is None else [f"--max-bytes={max_bytes}"]),
         )
         self._link: Link | None = None
         self._connecting: asyncio.Task[Link] | None = None
@@ -95,9 +100,9 @@ class EmbeddedStore:
         """See `Store.get`."""
         check_int("now", now)
         reply = await self._call({"op": "get", "entry": entry_id.hex, "now": now})
-        epoch = _int(reply, "epoch")
+        era = _era(reply)
         for entry in wire.unpack_entries(reply):
-            if entry.id == entry_id and is_live(entry, now, epoch):
+            if entry.id == entry_id and is_live(entry, now, era):
                 return entry
         return None
 
@@ -115,7 +120,7 @@ class EmbeddedStore:
             "now": now,
         }
         reply = await self._call(header, vectors=wire.pack_vector(vector))
-        return rank(wire.unpack_entries(reply), search, _int(reply, "epoch"))
+        return rank(wire.unpack_entries(reply), search, _era(reply))
 
     async def put(self, entry: Entry) -> None:
         """See `Store.put`."""
@@ -123,10 +128,11 @@ class EmbeddedStore:
         frame = wire.pack_entries({"op": "put"}, [entry])
         await self._call(frame.header, frame.vectors, frame.body)
 
-    async def touch(self, entry_id: UUID, hits: int) -> None:
+    async def touch(self, entry_id: UUID, hits: int, now: int) -> None:
         """See `Store.touch`."""
         check_int("hits", hits)
-        await self._call({"op": "touch", "entry": entry_id.hex, "hits": hits})
+        check_int("now", now)
+        await self._call({"op": "touch", "entry": entry_id.hex, "hits": hits, "now": now})
 
     async def delete(self, ids: Sequence[UUID]) -> None:
         """See `Store.delete`."""
@@ -152,9 +158,11 @@ class EmbeddedStore:
         reply = await self._call(frame.header, frame.vectors, frame.body)
         return reply.header.get("exchanged") is True
 
-    async def flush(self) -> int:
+    async def flush(self, before: int | None = None) -> int:
         """See `Store.flush`."""
-        return _int(await self._call({"op": "flush"}), "epoch")
+        if before is not None:
+            check_int("before", before)
+        return _int(await self._call({"op": "flush", "before": before}), "epoch")
 
     async def epoch(self) -> int:
         """See `Store.epoch`."""
@@ -165,7 +173,7 @@ class EmbeddedStore:
         return _int(await self._call({"op": "count"}), "count")
 
     async def stats(self) -> Mapping[str, int | str]:
-        """Return the store process's counters, by the names in `engine.Stats`."""
+        """See `Store.stats`; all the names are in `engine.Stats`."""
         stats = (await self._call({"op": "stats"})).header.get("stats")
         if not isinstance(stats, dict):
             raise StoreError("the store process must answer with counters, it did not")
@@ -290,6 +298,11 @@ class EmbeddedStore:
         if reply.get("leaving"):
             return None
         raise StoreError(str(reply["error"]))
+
+
+def _era(reply: Frame) -> Era:
+    """What the store process has not flushed, in an answer with entries."""
+    return Era(_int(reply, "epoch"), _int(reply, "since"))
 
 
 def _int(reply: Frame, name: str) -> int:
