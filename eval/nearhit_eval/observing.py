@@ -18,7 +18,7 @@ from nearhit.config import Settings
 from nearhit.decision import Hit, Miss
 from nearhit.encoder import Encoder
 from nearhit.matching import Verifier
-from nearhit.request import Policy, Question, freshness_pattern, read
+from nearhit.request import Policy, Question, freshness_pattern, freshness_rule, read
 from nearhit.store.embedded import EmbeddedStore
 from nearhit_eval.sets import QuestionSet
 
@@ -198,6 +198,9 @@ def question_of(text: str, tenant: str, settings: Settings) -> Question | str:
         max_turns=settings.max_turns,
         max_temperature=settings.max_temperature,
         freshness=freshness_pattern(settings.freshness),
+        classes=tuple(
+            freshness_rule(one.words, one.patterns, one.ttl_s) for one in settings.freshness_classes
+        ),
     )
     body = {"model": "evaluated", "messages": [{"role": "user", "content": text}]}
     read_as = read(body, ("evaluation", tenant), policy, SECRET)
