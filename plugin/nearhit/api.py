@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, Literal, Protocol, Self
 from uuid import UUID
 
@@ -125,16 +126,17 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
     @router.post("/feedback")
     async def feedback(given: Feedback, key: Key) -> dict[str, str]:
         """Say of an answer that it was wrong, or right after all."""
-        decision = await witness.get(given.decision)
+        decision = await _available(witness.get, given.decision)
         is_own = decision is not None and decision.tenant == reader.digest_of(key)
         if decision is None or not (is_own or _is_admin(key)):
             # The same for both: nobody learns which decisions there are.
             raise HTTPException(404, "decision must be one that this key was served")
         if _is_admin(key):
-            await witness.label(given.decision, given.label, "person")
+            await _available(witness.label, given.decision, given.label, "person")
         else:
             believed = reader.is_believed
-            await witness.label(given.decision, given.label, "client", is_believed=believed)
+            label = partial(witness.label, is_believed=believed)
+            await _available(label, given.decision, given.label, "client")
         return {"decision": given.decision, "label": given.label}
 
     @router.post("/explain")
@@ -156,8 +158,8 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
         held = await _available(cache.held)
         return {
             "days": _DAYS,
-            "tally": [asdict(one) for one in await witness.tally(_DAYS)],
-            "entries": held["points"],
+            "tally": [asdict(one) for one in await _available(witness.tally, _DAYS)],
+            "entries": await _available(cache.count),
             "store": {name: held[name] for name in HELD},
             "decider": cache.decider,
             "quarantined": sum(map(len, belief.quarantine.values())),
@@ -178,8 +180,7 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
                 what = f"tenant:{reader.tenant_digest(given.tenant)}"
             elif given.text is not None:
                 what = f"text:{reader.text_digest(given.text)}"
-            if not await witness.flush(what, given.before_s):
-                raise HTTPException(503, "evidence must be kept to flush a part; flush all instead")
+            await _available(witness.flush, what, given.before_s)
         shown = given.model_dump(mode="json", exclude_none=True)
         return {"flushed": shown, "at": int(time.time())}
 

@@ -125,6 +125,10 @@ class Cache:
         if flight is not None:
             flight.retire()
 
+    async def count(self) -> int:
+        """Return how many answers are held, expired ones until they are swept."""
+        return await self._store.count()
+
     async def held(self) -> Mapping[str, int | str]:
         """Return what is held and what was removed; see `Store.stats`."""
         return await self._store.stats()

@@ -12,9 +12,9 @@ from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
-SEARCHED: Final = 1_000
+SEARCHED: Final = 500
 """Characters at the beginning, and as many at the end, of a question that are searched."""
-MAX_WAYS: Final = 2 * SEARCHED
+MAX_WAYS: Final = 10 * SEARCHED
 MAX_PATTERN: Final = 200
 
 _REPEATS: Final = (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT)

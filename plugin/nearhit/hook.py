@@ -147,9 +147,9 @@ class NearhitHook(CustomLogger):
         call = self._calls[logging_obj] = _Call()
         self._by_id[str(data.get("litellm_call_id"))] = call
         # Moved only now, the callbacks behind it have not had their say on this request.
-        found = self._read(call, key, data, call_type)
         is_early = go_last(self)
-        if isinstance(found, Question) and (is_early or not self._has_looked()):
+        found = self._read(call, key, data, call_type)
+        if is_early and isinstance(found, Question):
             found = Bypass("starting")
         if isinstance(found, Bypass):
             call.bypass = found
@@ -176,11 +176,6 @@ class NearhitHook(CustomLogger):
             replay.install(self._find)
             data["caching"] = True
             data.pop("cache", None)  # read already; LiteLLM would heed what is not allowed
-
-    def _has_looked(self) -> bool:
-        """Whether what was flushed is known: until then nothing that is stored may be served."""
-        self._ready_cache()
-        return self.witness is not None and self.witness.has_looked
 
     def _is_refused(self, call: _Call, lookup: Lookup, data: dict[str, Any]) -> bool:
         """Give a client who says that the answer was wrong the model's, and remember it.
@@ -426,7 +421,9 @@ class NearhitHook(CustomLogger):
                 max_bytes=self.settings.store.max_bytes,
                 max_pending=self.settings.store.max_pending,
             )
-            self._cache = Cache(self.settings, self._secret, store)
+            cache = Cache(self.settings, self._secret, store)
+            cache.watch.obey_flushes()  # before anything is served
+            self._cache = cache
             self.witness = Witness(self.settings, self._cache, _ask_model)
             self._running = [
                 asyncio.create_task(self._start(self._cache, store)),

@@ -49,9 +49,6 @@ TIGHTENED = Gauge(
 QUARANTINED = Gauge("nearhit_quarantined", "Questions that an entry is kept from serving.")
 
 
-STORE_ENTRIES = Gauge(
-    "nearhit_store_entries", "Answers held, the dead until they are swept.", **_OF_ALL_WORKERS
-)
 STORE_BYTES = Gauge(
     "nearhit_store_bytes", "Bytes of questions, answers and vectors held.", **_OF_ALL_WORKERS
 )
@@ -66,7 +63,6 @@ HELD = ("bytes", "evicted", "expired", "flushed")
 
 def count_held(stats: Mapping[str, int | str]) -> None:
     """Show what `Store.stats` says."""
-    STORE_ENTRIES.set(float(stats["points"]))
     STORE_BYTES.set(float(stats["bytes"]))
     for reason in HELD[1:]:
         STORE_REMOVED.labels(reason).set(float(stats[reason]))

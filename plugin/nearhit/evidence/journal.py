@@ -4,11 +4,12 @@ DATA_DIR/evidence.sqlite3
 
     decisions   a question, the stored one that was nearest to serving it, both answers, labels
     quarantine  questions that an entry must not serve, nor any nearer to them than to its own
-    flushes     since when the answers of a tenant or model group count
     tally       requests and tokens by day, model and outcome
 
 The file holds questions and answers, as the store does; it can be read by its owner alone.
-All methods block, up to `_BUSY_S` where another worker writes: call them in a thread.
+All methods block, up to `_BUSY_S` where another worker writes: call them in a thread. They raise
+`StoreError` where the file is locked or the disk full, `DamagedJournalError` where it is no sound
+file.
 """
 
 import os
@@ -16,7 +17,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -34,6 +35,11 @@ _BUSY_S: Final = 2.0
 _MAX_QUARANTINED: Final = 10_000
 _KEEP_DAYS: Final = 400  # of the tally
 
+
+class DamagedJournalError(StoreError):
+    """The file is damaged, or no database: it will not mend by itself."""
+
+
 Kind = Literal["served", "shadow", "near", "complaint"]
 Label = Literal["right", "wrong"]
 By = Literal["judge", "person", "client"]
@@ -49,7 +55,6 @@ CREATE INDEX decisions_at ON decisions (at);
 CREATE TABLE quarantine (
   decision TEXT PRIMARY KEY, at INTEGER, entry TEXT, decider TEXT, vector BLOB
 ) STRICT;
-CREATE TABLE flushes (what TEXT PRIMARY KEY, at INTEGER) STRICT;
 CREATE TABLE tally (
   day INTEGER, model TEXT, outcome TEXT, requests INTEGER, prompt_tokens INTEGER,
   completion_tokens INTEGER, PRIMARY KEY (day, model, outcome)
@@ -172,23 +177,45 @@ class Journal:
 
         Raises:
             StoreError: it cannot be opened, or another version of nearhit wrote it.
+            DamagedJournalError: it is damaged.
         """
         self.path = data_dir / FILE
         self._max = max_decisions
         self._lock = threading.Lock()
-        try:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        with _as_store_error(self.path):
+            opened = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._inode = os.fstat(opened).st_ino
+            os.close(opened)
             self._db = sqlite3.connect(
                 self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            with _as_store_error(self.path):
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
             self._prepare()
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"{self.path} must be a SQLite file that can be written, got "
-                f"{type(error).__name__}; check the folder's rights, or move the file away"
-            ) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this is still the file of that name: it may have been moved away."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def check(self) -> None:
+        """Read all of it once: a third of a second for 10,000 decisions.
+
+        Raises:
+            DamagedJournalError: it is damaged.
+        """
+        with self._reading() as db:
+            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise DamagedJournalError(f"{self.path} must be a sound SQLite file, it is damaged")
 
     def _prepare(self) -> None:
         with self._writing() as db:
@@ -204,15 +231,21 @@ class Journal:
                 )
 
     @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _as_store_error(self.path):
+            yield self._db
+
+    @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._reading() as db:
+            db.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
+                yield db
+                db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk may have ended it already
+                    db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def add(self, decision: Decision) -> None:
         """Write a decision down; one that is there gets new answers and keeps its labels."""
@@ -289,8 +322,8 @@ class Journal:
             by_judge: leave a person's word out: the judge's errors are to be allowed for.
         """
         said = "judge" if by_judge else "coalesce(nullif(person, ''), judge)"
-        with self._lock:
-            rows = self._db.execute(
+        with self._reading() as db:
+            rows = db.execute(
                 f"SELECT max(at), confidence, {said} = 'wrong' "  # noqa: S608 - our own names
                 "FROM decisions WHERE sampled AND decider = ? AND kind IN ('served', 'shadow') "
                 f"AND veto = '' AND {said} <> '' GROUP BY entry, question "
@@ -299,20 +332,10 @@ class Journal:
             ).fetchall()
         return [Verified(at, confidence, bool(is_wrong)) for at, confidence, is_wrong in rows]
 
-    def flush(self, what: str, at: int) -> None:
-        """Note that answers of ``tenant:<digest>`` or ``model:<name>`` up to `at` do not count."""
-        with self._writing() as db:
-            db.execute("INSERT OR REPLACE INTO flushes VALUES (?, ?)", (what, at))
-
-    def flushes(self) -> dict[str, int]:
-        """Return until when answers do not count, Unix seconds, by what was flushed."""
-        with self._lock:
-            return dict(self._db.execute("SELECT what, at FROM flushes").fetchall())
-
     def quarantined(self, decider: str) -> list[Quarantined]:
         """Return what must not be served, by vectors of one decider."""
-        with self._lock:
-            rows = self._db.execute(
+        with self._reading() as db:
+            rows = db.execute(
                 "SELECT entry, vector FROM quarantine WHERE decider = ?", (decider,)
             ).fetchall()
         return [
@@ -320,6 +343,11 @@ class Journal:
             for entry, vector in rows
             if vector
         ]
+
+    def restore(self, quarantine: Iterable[tuple[Any, ...]]) -> None:
+        """Take over rows of the quarantine of another journal."""
+        with self._writing() as db:
+            db.executemany("INSERT OR IGNORE INTO quarantine VALUES (?,?,?,?,?)", quarantine)
 
     def count(self, counted: Mapping[tuple[str, str], tuple[int, int, int]], now: float) -> None:
         """Add requests, prompt and completion tokens to the day's tally, by (model, outcome)."""
@@ -336,8 +364,8 @@ class Journal:
 
     def tally(self, *, since: int = 0) -> list[Tally]:
         """Return the tally of the days from `since`, Unix seconds, on."""
-        with self._lock:
-            rows = self._db.execute(
+        with self._reading() as db:
+            rows = db.execute(
                 "SELECT * FROM tally WHERE day >= ? ORDER BY day, model, outcome",
                 (since // 86_400,),
             ).fetchall()
@@ -349,8 +377,8 @@ class Journal:
             self._db.close()
 
     def _select(self, which: str, *values: Any) -> list[Decision]:
-        with self._lock:
-            return self._rows(self._db, which, *values)
+        with self._reading() as db:
+            return self._rows(db, which, *values)
 
     @staticmethod
     def _rows(db: sqlite3.Connection, which: str, *values: Any) -> list[Decision]:
@@ -364,3 +392,18 @@ class Journal:
 def new_id() -> str:
     """Return an id that cannot be guessed."""
     return uuid.uuid4().hex
+
+
+@contextmanager
+def _as_store_error(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system say into errors of nearhit; never with a text."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise DamagedJournalError(f"{path} must be a SQLite file, it is damaged") from error
+        raise StoreError(
+            f"{path} must be a SQLite file that can be written, got "
+            f"{name or type(error).__name__}; check the folder's rights, or move the file away"
+        ) from error

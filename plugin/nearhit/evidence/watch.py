@@ -24,6 +24,7 @@ from nearhit.config import Settings
 from nearhit.decision import QUARANTINE, Candidate, Hit, Miss, decide
 from nearhit.evidence.bounds import Errors, Share, wrong_share
 from nearhit.evidence.calibration import read_calibration
+from nearhit.evidence.flushes import EVERYTHING, read_flushes
 from nearhit.evidence.journal import Journal, Verified
 from nearhit.metrics import LIVE_WRONG_SHARE, QUARANTINED, TIGHTENED
 from nearhit.store.base import Vector
@@ -47,7 +48,7 @@ class Belief:
         calibrated: the operator's own thresholds, by target precision as the file has it.
         tightened: threshold that the live sample asks for; 0: it asks for none.
         live: share of wrong answers among the served, by the live sample.
-        flushes: Unix seconds up to which answers do not count, by tenant or model group.
+        flushes: Unix seconds up to which answers do not count, as `flushes.read_flushes` has them.
     """
 
     quarantine: dict[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -65,12 +66,27 @@ class Watch:
         self._clock = clock
         self.belief = Belief()
         self._sample: list[Verified] = []
-        self._next = 0.0
+        self._looked_at = 0.0
 
-    def flushed_at(self, tenant: str, model: str) -> int:
-        """Return the Unix second up to which answers to a tenant and model do not count."""
+    def flushed_at(self, tenant: str, model: str, text: str = "") -> int:
+        """Return the Unix second up to which answers do not count.
+
+        Args:
+            tenant: digest of who asks.
+            model: the model group that is asked.
+            text: digest of the stored question.
+        """
         flushes = self.belief.flushes
-        return max(flushes.get(f"tenant:{tenant}", 0), flushes.get(f"model:{model}", 0))
+        names = (f"tenant:{tenant}", f"model:{model}", f"text:{text}", EVERYTHING)
+        return max(flushes.get(name, 0) for name in names)
+
+    def obey_flushes(self) -> None:
+        """Read the marks: before the first answer, and now and then.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        self.belief = replace(self.belief, flushes=read_flushes(self.settings.data_dir))
 
     def decide(
         self, candidates: Sequence[Candidate], shipped: float, settings: Settings
@@ -129,14 +145,13 @@ class Watch:
             grouped.setdefault(one.entry, []).append(one.vector)
         quarantine = {entry: np.stack(vectors) for entry, vectors in grouped.items()}
         calibrated = read_calibration(self.settings.data_dir, decider)
-        self.belief = replace(
-            self.belief, quarantine=quarantine, calibrated=calibrated, flushes=journal.flushes()
-        )
+        self.belief = replace(self.belief, quarantine=quarantine, calibrated=calibrated)
         QUARANTINED.set(sum(map(len, grouped.values())))
         errs = errors_of(self.settings) != Errors()
         sample, now = journal.verified(decider, _LABELS, by_judge=errs), self._clock()
-        if sample != self._sample or now > self._next:
-            self._sample, self._next = sample, now + _FADE_S
+        # Either way: a clock that is set back must not stop the fading.
+        if sample != self._sample or abs(now - self._looked_at) > _FADE_S:
+            self._sample, self._looked_at = sample, now
             self._tighten(sample, self._untightened(shipped, self.settings))
 
     def _tighten(self, sample: Sequence[Verified], base: float) -> None:

@@ -25,8 +25,20 @@ from nearhit.config import Settings
 from nearhit.decision import Candidate, Hit, Miss
 from nearhit.encoder import Encoder
 from nearhit.errors import ConfigError, StoreError
-from nearhit.evidence.journal import MAX_TEXT, By, Decision, Journal, Kind, Label, Tally, new_id
+from nearhit.evidence.flushes import drop_flushes, note_flush
+from nearhit.evidence.journal import (
+    MAX_TEXT,
+    By,
+    DamagedJournalError,
+    Decision,
+    Journal,
+    Kind,
+    Label,
+    Tally,
+    new_id,
+)
 from nearhit.evidence.judge import Ask, answer_text, judge
+from nearhit.evidence.mending import open_mended
 from nearhit.matching import Verifier
 from nearhit.metrics import VERIFIED, FaultLog
 
@@ -38,6 +50,9 @@ _MAX_PENDING: Final = 64  # writes that wait; one more is dropped
 _MAX_VERIFYING: Final = 2  # verifications at once
 _VERIFY_TIMEOUT_S: Final = 120.0
 _MAX_TALLIED: Final = 1_000  # requests between two looks that are counted with their tokens
+_MAX_COUNTED: Final = 100_000  # and that are counted at all, should a look never end
+_WRITES: Final = 10  # tries to write a decision down
+_AHEAD_S: Final = 60  # that a flush may be ahead of the clock before times are not believed
 
 _Result = TypeVar("_Result")
 
@@ -70,6 +85,7 @@ class Witness:
         self._has_said = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally: list[tuple[str, str, str | None]] = []
+        self._unwritten: dict[tuple[str, str], tuple[int, int, int]] = {}  # of the thread
         self._verified_at: deque[float] = deque()
         self._verifying = 0
         self._random = random.Random()  # noqa: S311 - draws a sample, keeps no secret
@@ -92,8 +108,24 @@ class Witness:
         """
         if encoder is None:
             encoder, verifier = self._cache.encoder, self._cache.verifier
+        await self._obey_flushes()
         tally, self._tally = self._tally, []
         await self._in_thread(self._write_and_look, tally, encoder, verifier)
+
+    async def _obey_flushes(self) -> None:
+        """Learn of other workers' flushes; where the clock was set back behind one, flush all.
+
+        By time alone, answers from before such a flush cannot be told from later ones, and none
+        would be kept until the clock has caught up.
+        """
+        await self._in_thread(self._cache.watch.obey_flushes)
+        now = int(self._clock())
+        ahead = [n for n, at in self._cache.watch.belief.flushes.items() if at > now + _AHEAD_S]
+        if ahead:
+            await self._cache.flush()
+            await self._in_thread(drop_flushes, self._settings.data_dir, ahead, now)
+            await self._in_thread(self._cache.watch.obey_flushes)
+            _log.warning("the clock was set back behind a flush; all stored answers are flushed")
 
     def _write_and_look(
         self,
@@ -101,11 +133,22 @@ class Witness:
         encoder: Encoder | None,
         verifier: Verifier | None,
     ) -> None:
+        _add_up(self._unwritten, tally)
+        try:
+            self._write_tally_and_look(encoder, verifier)
+        except DamagedJournalError:
+            self._let_go()  # the next look begins a new one
+            raise
+
+    def _write_tally_and_look(self, encoder: Encoder | None, verifier: Verifier | None) -> None:
+        if self._journal is not None and not self._journal.is_there:
+            self._let_go()
         journal = self._journal
         if journal is None:
             journal = self._journal = self._open()
-        if tally:
-            journal.count(_summed(tally), self._clock())
+        if self._unwritten:
+            journal.count(self._unwritten, self._clock())
+            self._unwritten = {}
         if encoder is None:
             return
         try:
@@ -114,20 +157,31 @@ class Witness:
             return
         self._cache.watch.look(journal, decider_of(encoder, verifier), shipped)
 
+    def _let_go(self) -> None:
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.close()
+
     def _open(self) -> Journal:
         try:
-            return Journal(self._settings.data_dir, self._settings.evidence.decisions)
+            settings = self._settings
+            journal, aside = open_mended(settings.data_dir, settings.evidence.decisions)
         except StoreError as error:
             if not self._has_said:
                 _log.error("no decision is written down: %s", error)
             self._has_said = True
             raise
+        if aside is not None:
+            self._faults.record("evidence", "damaged")
+            _log.error("the journal was damaged and is now %s; a new one was begun", aside)
+        self._has_said = False
+        return journal
 
     # ---- what the hook tells ---------------------------------------------------------------
 
     def count(self, model: str, outcome: str, completion: str | None = None) -> None:
         """Count a request, with the tokens of a stored answer that was not asked of the model."""
-        if self._journal is not None:
+        if len(self._tally) < _MAX_COUNTED:
             kept = completion if len(self._tally) < _MAX_TALLIED else None
             self._tally.append((model, outcome, kept))
 
@@ -173,17 +227,24 @@ class Witness:
         await self.look()
         return found
 
-    async def flush(self, what: str) -> bool:
-        """Let answers of ``tenant:<digest>`` or ``model:<name>`` given so far no longer count.
+    async def flush(self, what: str, before: int | None = None) -> None:
+        """Let answers of ``tenant:<digest>``, ``model:<name>`` or ``text:<digest>`` not count.
 
-        Known to this worker when it returns, to others at their next look. False: the journal is
-        not open.
+        Known to this worker when it returns, to others at their next look.
+
+        Args:
+            what: whose answers.
+            before: Unix seconds; only answers of an earlier second. None: all that are given.
+
+        Raises:
+            StoreError: it cannot be written down, and is not obeyed.
         """
-        if self._journal is None:
-            return False
-        await self._in_thread(self._journal.flush, what, int(self._clock()))
-        await self.look()
-        return True
+        try:
+            last = int(self._clock()) if before is None else before - 1
+            await self._in_thread(note_flush, self._settings.data_dir, what, last)
+            await self._in_thread(self._cache.watch.obey_flushes)
+        except OSError as error:
+            raise StoreError(f"a flush must be written to data_dir: {error.strerror}") from error
 
     async def tally(self, days: int) -> list[Tally]:
         """Return requests and tokens of the last days."""
@@ -204,8 +265,7 @@ class Witness:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._journal is not None:
             await self._guarded(self.look())
-            await self._in_thread(self._journal.close)
-            self._journal = None
+            await self._in_thread(self._let_go)
         self._worker.shutdown(wait=False)
 
     # ---- the work --------------------------------------------------------------------------
@@ -248,7 +308,7 @@ class Witness:
         if self._ask is None or self._random.random() >= self._settings.verify_sample:
             return None
         now = self._clock()
-        while self._verified_at and self._verified_at[0] <= now - _HOUR_S:
+        while self._verified_at and not now - _HOUR_S < self._verified_at[0] <= now:
             self._verified_at.popleft()
         is_over = len(self._verified_at) >= self._settings.evidence.verify_per_hour
         if is_over or self._verifying >= _MAX_VERIFYING:
@@ -266,7 +326,15 @@ class Witness:
             journal.add(readable)
             return readable
 
-        return decision if self._journal is None else await self._in_thread(add, self._journal)
+        for _ in range(_WRITES):
+            try:
+                if self._journal is not None:
+                    return await self._in_thread(add, self._journal)
+            except StoreError as error:  # locked by somebody, full, or just being replaced
+                self._faults.record("evidence", "retried", error)
+            await asyncio.sleep(LOOK_EVERY_S)
+        self._faults.record("evidence", "unwritten")
+        return _readable(decision)
 
     async def _blame(self, decision: Decision, *, is_believed: bool) -> None:
         await self._add(decision)
@@ -338,16 +406,15 @@ def _readable(decision: Decision) -> Decision:
     return replace(decision, stored_answer=stored[:MAX_TEXT], fresh_answer=fresh[:MAX_TEXT])
 
 
-def _summed(
+def _add_up(
+    counts: dict[tuple[str, str], tuple[int, int, int]],
     tally: list[tuple[str, str, str | None]],
-) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """Sum requests and tokens up by model and outcome."""
-    counts: dict[tuple[str, str], tuple[int, int, int]] = {}
+) -> None:
+    """Add requests and tokens to sums by model and outcome."""
     for model, outcome, completion in tally:
         prompt, completed = (0, 0) if completion is None else _tokens(completion)
         before = counts.get((model, outcome), (0, 0, 0))
         counts[model, outcome] = (before[0] + 1, before[1] + prompt, before[2] + completed)
-    return counts
 
 
 def _tokens(completion: str) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """Writing decisions down and verifying a sample of them, over the real cache and journal."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -314,3 +316,57 @@ async def test_journal_that_cannot_be_opened_costs_no_answer(tmp_path: Path) -> 
     assert stand.witness.served(await stand.hit_after_learning(), REQUEST) is None
     await stand.witness.close()
     await stand.store.close()
+
+
+async def test_damaged_journal_is_moved_aside_and_its_quarantine_holds(
+    stand: Stand, tmp_path: Path
+) -> None:
+    stand.models.verdict = "WRONG"
+    stand.witness.served(await stand.hit(), REQUEST)
+    await stand.decisions()
+    with (tmp_path / FILE).open("r+b") as file:
+        file.seek(2 * 4096 + 8)  # past the header and the list of tables: a page of some table
+        file.write(b"\xff" * 200)
+    other = Witness(stand.settings, stand.cache, stand.models)
+    await other.look()
+    assert (tmp_path / f"{FILE}.damaged.bak").exists()
+    assert await reason(stand, "revert commit") == "quarantine"
+    assert await other.get("0" * 32) is None
+    await other.close()
+
+
+async def test_journal_that_is_moved_away_under_a_worker_is_begun_anew(
+    stand: Stand, tmp_path: Path
+) -> None:
+    (tmp_path / FILE).rename(tmp_path / "kept")
+    stand.witness.count("m", "miss")
+    await stand.witness.look()
+    assert [row.outcome for row in await stand.witness.tally(1)] == ["miss"]
+
+
+async def test_locked_journal_loses_no_count_and_no_decision(stand: Stand, tmp_path: Path) -> None:
+    await stand.witness.look()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        stand.witness.count("m", "miss")
+        served = stand.witness.served(await stand.hit(), REQUEST)
+        with pytest.raises(StoreError, match="SQLITE_BUSY"):
+            await stand.witness.look()
+        await stand.witness.flush("model:other")  # is known whether or not the journal is
+        assert stand.cache.watch.flushed_at("t", "other") == NOW
+        other.execute("ROLLBACK")
+    await stand.witness.look()
+    assert [row.requests for row in await stand.witness.tally(1)] == [1]
+    assert served in [one.id for one in await stand.decisions()]
+
+
+async def test_clock_that_is_set_back_behind_a_flush_does_not_stop_the_cache(stand: Stand) -> None:
+    clock = stand.witness._clock
+    assert isinstance(clock, Clock)
+    clock.now = NOW + 10_000_000
+    await stand.witness.flush("model:m")
+    assert await reason(stand, "undo commit") == "nothing_near"
+    clock.now = NOW + 20
+    await stand.witness.look()
+    assert await reason(stand, "undo commit") == "nothing_near"
+    await stand.hit_after_learning()
