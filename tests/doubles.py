@@ -38,7 +38,8 @@ class InProcessStore:
         self, data_dir: Path, max_entries: int | None = None, max_bytes: int | None = None
     ) -> None:
         data_dir.mkdir(exist_ok=True)
-        self.engine = Engine.open(data_dir, DIMENSION, Bounds(max_entries, max_bytes))
+        self.engine = Engine.open(data_dir, DIMENSION)
+        self.engine.bounds = Bounds(max_entries, max_bytes)
         self._upkeep: asyncio.Task[None] | None = None
 
     async def get(self, entry_id: UUID, now: int) -> Entry | None:

@@ -31,7 +31,6 @@ from nearhit.errors import ConfigError, StoreError
 from nearhit.store.base import Entry, Vector
 from nearhit.store.embedded import EmbeddedStore
 from nearhit.store.engine import Engine
-from nearhit.store.eviction import Bounds
 from nearhit.store.folder import LOCK
 from nearhit_eval.processes import resident_mb
 
@@ -110,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args(argv)
     options.folder.mkdir(mode=0o700, exist_ok=True)
-    engine = Engine.open(options.folder, DIMENSION, Bounds())
+    engine = Engine.open(options.folder, DIMENSION)
     for first in range(options.start, options.stop, _CHUNK):
         for number, vector in enumerate(_vectors(first // _CHUNK, options.seed), first):
             engine.put(_entry(number, options.tenants, vector))

@@ -117,6 +117,7 @@ class Cache:
             before: Unix seconds; only answers of an earlier second. None: all.
         """
         await self._store.flush(before)
+        self._flights.retire()
 
     async def delete(self, entry_id: UUID) -> None:
         """Forget one answer."""
@@ -264,9 +265,12 @@ class Cache:
                 await part.close()
 
     def _is_live(self, entry: Entry, lookup: Lookup) -> bool:
-        """Check of an answer in flight what the store checks of its own: no flush, no expiry."""
-        is_current = entry.epoch == (lookup.epoch or 0) and not self._is_flushed(lookup)
-        return is_current and entry.expires_at > self._clock()
+        """Check of an answer in flight what is checked of a stored one: no flush, no expiry."""
+        if entry.epoch != (lookup.epoch or 0) or self._is_flushed(lookup):
+            return False
+        if entry.created_at <= self._flushed_at(lookup.question, entry.text):
+            return False
+        return entry.expires_at > self._clock() and not _is_too_old(entry, lookup)
 
     def _is_flushed(self, lookup: Lookup) -> bool:
         """Whether a flush came after the question: it wins over the answer."""

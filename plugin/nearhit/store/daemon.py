@@ -1,7 +1,6 @@
 """The store process: the one owner of a data folder, reached over its Unix socket.
 
-    python -m nearhit.store.daemon DATA_DIR --dimension 384 [--max-entries 50000]
-                          [--max-bytes 1000000000] [--idle-exit-s 30] [--tick-s 2]
+    python -m nearhit.store.daemon DATA_DIR --dimension 384 [--idle-exit-s 30] [--tick-s 2]
 
 Workers start it (`launch`); nobody else needs to. Whoever gets the lock serves, others
 leave with status 0. It outlives the worker that started it and leaves by itself once no
@@ -49,8 +48,6 @@ class Settings:
 
     data_dir: Path
     dimension: int
-    max_entries: int | None
-    max_bytes: int | None
     idle_exit_s: float
     tick_s: float
 
@@ -98,8 +95,8 @@ class Daemon:
                 writer.write(wire.encode(self._answer(request)))
                 await writer.drain()
                 await asyncio.sleep(0)  # buffered frames never yield: let the others in
-        except (OSError, EOFError, TimeoutError):
-            pass  # the worker is gone, killed or not: what it was told is stored
+        except (OSError, EOFError, TimeoutError, KeyError, TypeError):
+            pass  # no greeting, or the worker is gone, killed or not: what it was told is stored
         except StoreError as error:
             log.warning("connection closed: %s", error)
         finally:
@@ -109,7 +106,11 @@ class Daemon:
             writer.close()
 
     def _greet(self, hello: Frame) -> Frame:
-        """Accept a worker of our own kind; make way for another if nobody else is here."""
+        """Accept a worker of our own kind; make way for another if nobody else is here.
+
+        The bounds of the newest worker hold: a proxy that was started anew has read its settings
+        anew, and finds the store process of the one before.
+        """
         ours = {
             "protocol": wire.PROTOCOL,
             "schema": SCHEMA,
@@ -117,6 +118,8 @@ class Daemon:
         }
         theirs = {name: hello.header.get(name) for name in ours}
         if theirs == ours:
+            self._engine.bounds = Bounds(hello.header["max_entries"], hello.header["max_bytes"])
+            self._full.set()
             return Frame({**ours, "pid": os.getpid()})
         leaving = self._clients == 0
         if leaving:
@@ -248,8 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve_folder(settings: Settings, listener: socket.socket) -> int:
     """Open the engine, serve, close."""
-    bounds = Bounds(settings.max_entries, settings.max_bytes)
-    engine = Engine.open(settings.data_dir, settings.dimension, bounds)
+    engine = Engine.open(settings.data_dir, settings.dimension)
     log.info("serving %d points, epoch %d", engine.count(), engine.era.epoch)
     try:
         asyncio.run(_run(engine, settings, listener))
@@ -304,8 +306,6 @@ def _parse(argv: Sequence[str] | None) -> Settings:
     parser = argparse.ArgumentParser(prog="python -m nearhit.store.daemon")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--dimension", type=int, required=True)
-    parser.add_argument("--max-entries", type=int)
-    parser.add_argument("--max-bytes", type=int)
     parser.add_argument("--idle-exit-s", type=float, default=30.0)
     parser.add_argument("--tick-s", type=float, default=2.0)
     return Settings(**vars(parser.parse_args(argv)))

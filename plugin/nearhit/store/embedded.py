@@ -48,7 +48,7 @@ class EmbeddedStore:
         data_dir: The folder; made if missing, and closed to other users.
         dimension: Length of every vector.
         max_entries: Bound on entries, see `eviction`; None: there is none. What the worker says
-            that starts the process holds for all.
+            that came last holds for all.
         max_bytes: Bound on the bytes of questions, answers and vectors; likewise.
         max_pending: Calls in flight; one more fails at once with `StoreBusy`.
         start_timeout_s: How long a start of the process may take.
@@ -74,11 +74,10 @@ class EmbeddedStore:
         self._dimension = dimension
         self._max_pending = max_pending
         self._start_timeout_s = start_timeout_s
+        self._bounds = {"max_entries": max_entries, "max_bytes": max_bytes}
         self._options = (
             f"--dimension={dimension}",
             f"--idle-exit-s={idle_exit_s}",
-            *([] if max_entries is None else [f"--max-entries={max_entries}"]),
-            *([] if max_bytes is None else [f"--max-bytes={max_bytes}"]),
         )
         self._link: Link | None = None
         self._connecting: asyncio.Task[Link] | None = None
@@ -282,7 +281,12 @@ class EmbeddedStore:
         if dialled is None:
             return None
         reader, writer = await asyncio.open_unix_connection(sock=dialled)
-        hello = {"protocol": wire.PROTOCOL, "schema": SCHEMA, "dimension": self._dimension}
+        hello = {
+            "protocol": wire.PROTOCOL,
+            "schema": SCHEMA,
+            "dimension": self._dimension,
+            **self._bounds,
+        }
         greeted = False
         try:
             writer.write(wire.encode(Frame(hello)))

@@ -76,19 +76,17 @@ class Stats:
 class Engine:
     """One open shard with its meta. Make it with `Engine.open`."""
 
-    def __init__(
-        self, shard: edge.EdgeShard, store: Path, meta: Meta, bounds: Bounds, moved_aside: str
-    ) -> None:
+    def __init__(self, shard: edge.EdgeShard, store: Path, meta: Meta, moved_aside: str) -> None:
         self._shard = shard
         self._store = store
         self._meta = meta
-        self._bounds = bounds
+        self.bounds = Bounds()
         self._moved_aside = moved_aside
         self._ledger = Ledger()
         self._unsaved = self._stale_puts = 0
 
     @classmethod
-    def open(cls, data_dir: Path, dimension: int, bounds: Bounds) -> "Engine":
+    def open(cls, data_dir: Path, dimension: int) -> "Engine":
         """Open the store of a folder, or start an empty one.
 
         A store of another schema or dimension, or one that is damaged, is moved aside and
@@ -105,7 +103,7 @@ class Engine:
             if meta is not None and not isinstance(opened, str):
                 points = points_of(opened)
                 if points >= meta.floor:
-                    return cls(opened, store, meta, bounds, moved_aside)
+                    return cls(opened, store, meta, moved_aside)
                 opened.close()
                 opened = f"damaged: {points} of at least {meta.floor} points are there"
             epoch, since = (0, 0) if meta is None else (meta.epoch, meta.since)
@@ -118,7 +116,7 @@ class Engine:
         shard = create(store / SHARD, dimension)
         meta = Meta(SCHEMA, dimension, epoch, floor=0, since=since)
         write_meta(store, meta)
-        return cls(shard, store, meta, bounds, moved_aside)
+        return cls(shard, store, meta, moved_aside)
 
     @property
     def era(self) -> Era:
@@ -128,7 +126,7 @@ class Engine:
     @property
     def is_full(self) -> bool:
         """Whether a bound is passed: `tend` is due."""
-        return self._bounds.is_passed(self.count(), self._ledger.bytes)
+        return self.bounds.is_passed(self.count(), self._ledger.bytes)
 
     @property
     def unsaved(self) -> int:
@@ -346,7 +344,7 @@ class Engine:
 
     def _evict(self) -> int:
         """Delete up to `EVICT` of the weakest entries while a bound is passed; return how many."""
-        excess = self._bounds.excess(self.count(), self._ledger.bytes)
+        excess = self.bounds.excess(self.count(), self._ledger.bytes)
         if excess == (0, 0):
             return 0
         weakest = edge.ScrollRequest(

@@ -214,6 +214,20 @@ async def test_bounds_hold_after_a_restart_for_what_was_stored_before(
     assert await store.get(entries[-1].id, now) is not None
 
 
+async def test_bounds_of_the_worker_that_came_last_hold(
+    open_store: Callable[..., EmbeddedStore], make_entry: Make
+) -> None:
+    before = open_store(max_entries=100, idle_exit_s=60)
+    for number in range(30):
+        await before.put(make_entry(str(number)))
+    after = open_store(max_entries=5)
+    await until(after, "points", lambda points: points == 5)
+    await open_store().start()
+    for number in range(30):
+        await after.put(make_entry(f"later {number}"))
+    assert await after.count() == 35
+
+
 async def test_counters_of_what_was_removed_outlive_a_restart(
     bounded: Bounded, make_entry: Make
 ) -> None:
