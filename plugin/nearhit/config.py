@@ -207,8 +207,8 @@ class StoreSettings(_Frozen):
     def _bound_holds_an_entry(self) -> Self:
         if self.max_bytes is not None and self.max_bytes < self.max_entry_bytes:
             raise ValueError(
-                f"of a max_bytes of at least max_entry_bytes, {self.max_entry_bytes}: one answer "
-                f"must fit"
+                f"with a max_bytes of at least max_entry_bytes, {self.max_entry_bytes}, so that "
+                f"one answer fits"
             )
         return self
 
@@ -278,9 +278,9 @@ class FreshnessClass(_Frozen):
     @model_validator(mode="after")
     def _says_what_and_how(self) -> Self:
         if not (any(word.split() for word in self.words) or self.patterns):
-            raise ValueError("of words or patterns, at least one")
+            raise ValueError("with words or patterns")
         if self.bypass == (self.ttl_s is not None):
-            raise ValueError("of either bypass: true or a ttl_s")
+            raise ValueError("with either bypass: true or a ttl_s")
         return self
 
 

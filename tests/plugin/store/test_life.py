@@ -1,6 +1,7 @@
 """How long entries stay, on every backend: bounds, time, flushes, and what restarts leave."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -10,9 +11,11 @@ from typing import Protocol
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from doubles import InProcessStore
 from nearhit.errors import StoreError
+from nearhit.metrics import count_held
 from nearhit.store import Entry, Store
 from nearhit.store.base import Vector
 from nearhit.store.embedded import EmbeddedStore
@@ -290,6 +293,53 @@ async def test_flush_by_age_by_one_worker_is_obeyed_by_the_next_call_of_another(
     assert await other.get(entry.id, now) is None
 
 
+async def test_store_killed_while_it_evicts_is_sound_and_within_its_bound_afterwards(
+    open_store: Callable[..., EmbeddedStore],
+    process_of: ProcessOf,
+    make_entry: Make,
+    now: int,
+) -> None:
+    rng = np.random.default_rng(11)
+    kept = make_entry("asked for", created_at=now)
+    evicted = 0
+    for round_ in range(4):
+        store = open_store(max_entries=50)
+        pid = await process_of(store)
+        if not round_:
+            await store.put(kept)
+        await store.touch(kept.id, 10, now + round_)
+        last = int(rng.integers(200, 600))
+        with contextlib.suppress(StoreError):
+            for number in range(10_000):
+                if number == last:
+                    os.kill(pid, signal.SIGKILL)
+                entry = make_entry(f"{round_} {number}", created_at=now - 10**6 + number)
+                await store.put(entry)
+        after = open_store(max_entries=50)
+        await until(after, "points", lambda points: points <= 50)
+        stats = await after.stats()
+        assert stats["moved_aside"] == ""
+        assert int(stats["evicted"]) > evicted
+        evicted = int(stats["evicted"])
+        assert await after.get(kept.id, now) is not None
+        await store.close()
+        await after.close()
+
+
+async def test_metrics_show_what_a_store_holds_and_has_removed(
+    bounded: Bounded, make_entry: Make
+) -> None:
+    store = await bounded(max_entries=5)
+    for number in range(8):
+        await store.put(make_entry(str(number)))
+    await until(store, "evicted", lambda evicted: evicted == 3)
+    count_held(await store.stats())
+    value = REGISTRY.get_sample_value
+    assert value("nearhit_store_removed", {"reason": "evicted"}) == 3
+    assert value("nearhit_store_removed", {"reason": "expired"}) == 0
+    assert value("nearhit_store_bytes") == await number_of(store, "bytes") > 0
+
+
 async def test_queries_are_answered_while_many_entries_are_evicted(
     open_store: Callable[..., EmbeddedStore], make_entry: Make, now: int
 ) -> None:
@@ -302,6 +352,27 @@ async def test_queries_are_answered_while_many_entries_are_evicted(
         await asyncio.gather(*(store.put(entry) for entry in entries[start : start + 200]))
         assert await store.get(last.id, now) is not None
     await until(store, "points", lambda points: points <= 100)
+
+
+def test_eviction_keeps_more_hits_of_skewed_traffic_than_dropping_the_oldest() -> None:
+    """Zipf traffic with a scan of questions that are never asked again."""
+    rng = np.random.default_rng(5)
+    popular = rng.zipf(1.2, 20_000)
+    asked = [int(one) if index % 3 else -index for index, one in enumerate(popular)]
+    hits = {}
+    for policy in ("oldest", "crf"):
+        kept: dict[int, int] = {}
+        hits[policy] = 0
+        for now, question in enumerate(asked):
+            if question in kept:
+                hits[policy] += 1
+                if policy == "crf":
+                    kept[question] = after_hits(kept[question], 1, now)
+                continue
+            kept[question] = at_first(now)
+            if len(kept) > 100:
+                del kept[min(kept, key=lambda one: kept[one])]
+    assert hits["crf"] > 1.1 * hits["oldest"], hits
 
 
 def test_order_of_two_entries_does_not_depend_on_when_it_is_looked_at() -> None:
