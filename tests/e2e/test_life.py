@@ -88,6 +88,14 @@ def test_only_if_cached_is_a_stored_answer_or_504_and_never_asks_the_model(
     assert upstream.count == 1
 
 
+def test_refusal_to_ask_the_model_shows_no_question_in_the_log(proxy: Gateway) -> None:
+    secret = "the-canary-of-this-refusal"
+    for stream in (False, True):
+        body = {"model": MODEL, "messages": proxy.messages(f"Why {secret}?"), "stream": stream}
+        assert proxy.post(body, **control("only-if-cached")).status_code == 504
+    assert secret not in proxy.server.printed()
+
+
 def test_only_if_cached_of_who_may_not_is_asked_of_the_model(proxy: Gateway) -> None:
     reply = proxy.ask(QUESTION, key="sk-bob", headers=control("only-if-cached"))
     assert (reply.status, reply.outcome) == (200, "miss")

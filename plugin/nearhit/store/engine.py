@@ -257,7 +257,8 @@ class Engine:
     def flush(self, before: int | None = None) -> int:
         """Flush entries by one durable write, whatever their number. See `Store.flush`."""
         if before is None:
-            self._remember(replace(self._meta, epoch=self._meta.epoch + 1))
+            # Nothing of before is left to be older; a `since` of a clock that was ahead ends here.
+            self._remember(replace(self._meta, epoch=self._meta.epoch + 1, since=0))
         else:
             check_int("before", before)
             self._remember(replace(self._meta, since=max(before, self._meta.since)))

@@ -282,6 +282,19 @@ async def test_flush_by_age_wins_over_later_puts_of_older_entries_and_restarts(
         await store.flush(-1)
 
 
+async def test_flush_of_all_ends_a_flush_by_age_of_a_clock_that_was_ahead(
+    bounded: Bounded, make_entry: Make, now: int
+) -> None:
+    store = await bounded()
+    await store.flush(now + 10**6)
+    before, after = make_entry("before"), make_entry("after", epoch=1)
+    await store.put(before)
+    assert await store.flush() == 1
+    for entry in (before, after):
+        await store.put(entry)
+    assert await held(store, [before, after], now) == ["after"]
+
+
 async def test_flush_by_age_by_one_worker_is_obeyed_by_the_next_call_of_another(
     open_store: Callable[..., EmbeddedStore], make_entry: Make, now: int
 ) -> None:
