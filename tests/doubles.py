@@ -34,12 +34,10 @@ def vector_at(degrees: float) -> Vector:
 class InProcessStore:
     """The engine itself as a `Store`: no process, no socket."""
 
-    def __init__(
-        self, data_dir: Path, max_entries: int | None = None, max_bytes: int | None = None
-    ) -> None:
+    def __init__(self, data_dir: Path, bounds: Bounds | None = None) -> None:
         data_dir.mkdir(exist_ok=True)
         self.engine = Engine.open(data_dir, DIMENSION)
-        self.engine.bounds = Bounds(max_entries, max_bytes)
+        self.engine.bounds = bounds or Bounds()
         self._upkeep: asyncio.Task[None] | None = None
 
     async def get(self, entry_id: UUID, now: int) -> Entry | None:

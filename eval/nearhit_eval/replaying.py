@@ -20,6 +20,7 @@ from nearhit.decision import Hit, Miss
 from nearhit.encoder import Encoder, Encoding
 from nearhit.matching import Verifier
 from nearhit.store.embedded import EmbeddedStore
+from nearhit.store.eviction import Bounds
 from nearhit_eval.observing import SECRET, question_of
 from nearhit_eval.traffic import Asked
 
@@ -171,8 +172,7 @@ async def replay(
     store = EmbeddedStore(
         folder,
         dimension=encoder.dimension,
-        max_entries=settings.store.max_entries,
-        max_bytes=settings.store.max_bytes,
+        bounds=Bounds(settings.store.max_entries, settings.store.max_bytes),
     )
     calm = {"deadline_ms": 10_000, "coalesce_wait_s": 0.0, "data_dir": folder}
     quiet = settings.model_copy(update=calm)

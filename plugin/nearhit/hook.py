@@ -413,12 +413,12 @@ class NearhitHook(CustomLogger):
         """Return the cache, made on the running loop; its encoder follows when it is loaded."""
         if self._cache is None:
             from nearhit.store.embedded import EmbeddedStore
+            from nearhit.store.eviction import Bounds
 
             store = EmbeddedStore(
                 self.settings.data_dir,
                 dimension=DIMENSION,
-                max_entries=self.settings.store.max_entries,
-                max_bytes=self.settings.store.max_bytes,
+                bounds=Bounds(self.settings.store.max_entries, self.settings.store.max_bytes),
                 max_pending=self.settings.store.max_pending,
             )
             cache = Cache(self.settings, self._secret, store)

@@ -195,8 +195,6 @@ async def _migrate(settings: Settings, encoder: Encoder, secret: bytes) -> int:
     store = EmbeddedStore(
         settings.data_dir,
         dimension=encoder.dimension,
-        max_entries=settings.store.max_entries,
-        max_bytes=settings.store.max_bytes,
         max_pending=settings.store.max_pending,
     )
     with tqdm(unit="entry", desc="reembed", file=sys.stderr) as bar:

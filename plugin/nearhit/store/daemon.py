@@ -108,8 +108,8 @@ class Daemon:
     def _greet(self, hello: Frame) -> Frame:
         """Accept a worker of our own kind; make way for another if nobody else is here.
 
-        The bounds of the newest worker hold: a proxy that was started anew has read its settings
-        anew, and finds the store process of the one before.
+        The bounds of the newest worker that has any hold: a proxy that was started anew has read
+        its settings anew, and finds the store process of the one before.
         """
         ours = {
             "protocol": wire.PROTOCOL,
@@ -118,8 +118,9 @@ class Daemon:
         }
         theirs = {name: hello.header.get(name) for name in ours}
         if theirs == ours:
-            self._engine.bounds = Bounds(hello.header["max_entries"], hello.header["max_bytes"])
-            self._full.set()
+            if hello.header["bounds"] is not None:
+                self._engine.bounds = Bounds(**hello.header["bounds"])
+                self._full.set()
             return Frame({**ours, "pid": os.getpid()})
         leaving = self._clients == 0
         if leaving:

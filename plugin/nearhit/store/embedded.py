@@ -7,6 +7,7 @@ waits for a store that is down: a call then fails at once and the request goes t
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,7 @@ from nearhit.store.base import (
     is_live,
     rank,
 )
+from nearhit.store.eviction import Bounds
 from nearhit.store.folder import LOG, SCHEMA, check_length
 from nearhit.store.launch import dial, start_process
 from nearhit.store.link import Link
@@ -47,9 +49,8 @@ class EmbeddedStore:
     Args:
         data_dir: The folder; made if missing, and closed to other users.
         dimension: Length of every vector.
-        max_entries: Bound on entries, see `eviction`; None: there is none. What the worker says
-            that came last holds for all.
-        max_bytes: Bound on the bytes of questions, answers and vectors; likewise.
+        bounds: How much the store may hold; what the worker says that came last holds for all.
+            None: whatever holds already.
         max_pending: Calls in flight; one more fails at once with `StoreBusy`.
         start_timeout_s: How long a start of the process may take.
         idle_exit_s: The process leaves when no worker has been connected for so long.
@@ -63,8 +64,7 @@ class EmbeddedStore:
         data_dir: Path,
         dimension: int,
         *,
-        max_entries: int | None = None,
-        max_bytes: int | None = None,
+        bounds: Bounds | None = None,
         max_pending: int = 256,
         start_timeout_s: float = 10.0,
         idle_exit_s: float = 30.0,
@@ -74,7 +74,7 @@ class EmbeddedStore:
         self._dimension = dimension
         self._max_pending = max_pending
         self._start_timeout_s = start_timeout_s
-        self._bounds = {"max_entries": max_entries, "max_bytes": max_bytes}
+        self._bounds = bounds
         self._options = (
             f"--dimension={dimension}",
             f"--idle-exit-s={idle_exit_s}",
@@ -285,7 +285,7 @@ class EmbeddedStore:
             "protocol": wire.PROTOCOL,
             "schema": SCHEMA,
             "dimension": self._dimension,
-            **self._bounds,
+            "bounds": None if self._bounds is None else asdict(self._bounds),
         }
         greeted = False
         try:

@@ -27,9 +27,7 @@ ProcessOf = Callable[[EmbeddedStore], Awaitable[int]]
 
 
 class Bounded(Protocol):
-    async def __call__(
-        self, *, max_entries: int | None = None, max_bytes: int | None = None
-    ) -> Store: ...
+    async def __call__(self, bounds: Bounds | None = None) -> Store: ...
 
 
 @pytest.fixture(params=["engine", "embedded"])
@@ -39,15 +37,14 @@ async def bounded(
     """Open the one store of a folder with bounds; again: after a restart."""
     opened: list[Store] = []
 
-    async def open_(*, max_entries: int | None = None, max_bytes: int | None = None) -> Store:
+    async def open_(bounds: Bounds | None = None) -> Store:
         if opened:
             await _restart(opened[-1])
-        bounds = {"max_entries": max_entries, "max_bytes": max_bytes}
         store: Store
         if request.param == "engine":
-            store = InProcessStore(data_dir, **bounds)
+            store = InProcessStore(data_dir, bounds)
         else:
-            store = open_store(**bounds)
+            store = open_store(bounds=bounds)
         opened.append(store)
         return store
 
@@ -81,7 +78,7 @@ async def held(store: Store, entries: list[Entry], now: int) -> list[str]:
 async def test_entries_above_the_bound_push_out_those_stored_longest_ago(
     bounded: Bounded, make_entry: Make, now: int
 ) -> None:
-    store = await bounded(max_entries=20)
+    store = await bounded(Bounds(20))
     entries = [make_entry(str(number), created_at=now - 100 + number) for number in range(50)]
     for entry in entries:
         await store.put(entry)
@@ -95,7 +92,7 @@ async def test_entries_above_the_bound_push_out_those_stored_longest_ago(
 async def test_entries_above_the_bound_on_bytes_are_evicted_until_they_fit(
     bounded: Bounded, make_entry: Make, now: int
 ) -> None:
-    store = await bounded(max_bytes=20_000)
+    store = await bounded(Bounds(bytes=20_000))
     entries = [
         make_entry(str(number), created_at=now - 100 + number, completion="ü" * 500)
         for number in range(50)
@@ -112,7 +109,7 @@ async def test_entries_above_the_bound_on_bytes_are_evicted_until_they_fit(
 async def test_entry_that_is_asked_for_outlives_newer_ones_that_are_not(
     bounded: Bounded, make_entry: Make, now: int
 ) -> None:
-    store = await bounded(max_entries=10)
+    store = await bounded(Bounds(10))
     popular = make_entry("popular", created_at=now - 1000)
     await store.put(popular)
     await store.touch(popular.id, 20, now - 500)
@@ -126,7 +123,7 @@ async def test_entry_that_is_asked_for_outlives_newer_ones_that_are_not(
 async def test_popularity_of_long_ago_does_not_keep_an_entry(
     bounded: Bounded, make_entry: Make, now: int
 ) -> None:
-    store = await bounded(max_entries=10)
+    store = await bounded(Bounds(10))
     old = make_entry("once popular", created_at=now - 20 * HALF_LIFE_S)
     await store.put(old)
     await store.touch(old.id, 1000, now - 19 * HALF_LIFE_S)
@@ -139,7 +136,7 @@ async def test_popularity_of_long_ago_does_not_keep_an_entry(
 async def test_hits_never_lengthen_a_life(
     bounded: Bounded, make_entry: Make, at: At, now: int
 ) -> None:
-    store = await bounded(max_entries=10)
+    store = await bounded(Bounds(10))
     brief = make_entry("brief", expires_at=now + 5)
     await store.put(brief)
     await store.touch(brief.id, 1_000_000, now + 4)
@@ -153,7 +150,7 @@ async def test_hits_never_lengthen_a_life(
 async def test_popular_entry_whose_time_is_over_goes_before_live_ones(
     bounded: Bounded, make_entry: Make, now: int
 ) -> None:
-    store = await bounded(max_entries=3)
+    store = await bounded(Bounds(3))
     over = make_entry("over", expires_at=int(time.time()) + 1)
     live = [make_entry(str(number)) for number in range(3)]
     await store.put(over)
@@ -207,7 +204,7 @@ async def test_bounds_hold_after_a_restart_for_what_was_stored_before(
         await store.put(entry)
     popular = entries[0]
     await store.touch(popular.id, 100, now)
-    store = await bounded(max_bytes=60_000)
+    store = await bounded(Bounds(bytes=60_000))
     await until(store, "bytes", lambda size: 40_000 < size <= 60_000)
     await until(store, "evicted", lambda evicted: evicted > 0)
     found = await store.get(popular.id, now)
@@ -220,12 +217,15 @@ async def test_bounds_hold_after_a_restart_for_what_was_stored_before(
 async def test_bounds_of_the_worker_that_came_last_hold(
     open_store: Callable[..., EmbeddedStore], make_entry: Make
 ) -> None:
-    before = open_store(max_entries=100, idle_exit_s=60)
+    before = open_store(bounds=Bounds(100), idle_exit_s=60)
     for number in range(30):
         await before.put(make_entry(str(number)))
-    after = open_store(max_entries=5)
+    after = open_store(bounds=Bounds(5))
     await until(after, "points", lambda points: points == 5)
-    await open_store().start()
+    await open_store().start()  # has none of its own, as a command beside the proxy
+    await after.put(make_entry("one more"))
+    await until(after, "evicted", lambda evicted: evicted == 26)
+    await open_store(bounds=Bounds()).start()
     for number in range(30):
         await after.put(make_entry(f"later {number}"))
     assert await after.count() == 35
@@ -234,7 +234,7 @@ async def test_bounds_of_the_worker_that_came_last_hold(
 async def test_counters_of_what_was_removed_outlive_a_restart(
     bounded: Bounded, make_entry: Make
 ) -> None:
-    store = await bounded(max_entries=5)
+    store = await bounded(Bounds(5))
     for number in range(10):
         await store.put(make_entry(str(number)))
     await until(store, "evicted", lambda evicted: evicted == 5)
@@ -242,7 +242,7 @@ async def test_counters_of_what_was_removed_outlive_a_restart(
     await until(store, "expired", lambda expired: expired == 1)
     await store.flush()
     await until(store, "flushed", lambda flushed: flushed == 5)
-    store = await bounded(max_entries=5)
+    store = await bounded(Bounds(5))
     stats = await store.stats()
     assert [stats[name] for name in ("evicted", "expired", "flushed", "points")] == [5, 1, 5, 0]
 
@@ -316,7 +316,7 @@ async def test_store_killed_while_it_evicts_is_sound_and_within_its_bound_afterw
     kept = make_entry("asked for", created_at=now)
     evicted = 0
     for round_ in range(4):
-        store = open_store(max_entries=50)
+        store = open_store(bounds=Bounds(50))
         pid = await process_of(store)
         if not round_:
             await store.put(kept)
@@ -328,7 +328,7 @@ async def test_store_killed_while_it_evicts_is_sound_and_within_its_bound_afterw
                     os.kill(pid, signal.SIGKILL)
                 entry = make_entry(f"{round_} {number}", created_at=now - 10**6 + number)
                 await store.put(entry)
-        after = open_store(max_entries=50)
+        after = open_store(bounds=Bounds(50))
         await until(after, "points", lambda points: points <= 50)
         stats = await after.stats()
         assert stats["moved_aside"] == ""
@@ -342,7 +342,7 @@ async def test_store_killed_while_it_evicts_is_sound_and_within_its_bound_afterw
 async def test_metrics_show_what_a_store_holds_and_has_removed(
     bounded: Bounded, make_entry: Make
 ) -> None:
-    store = await bounded(max_entries=5)
+    store = await bounded(Bounds(5))
     for number in range(8):
         await store.put(make_entry(str(number)))
     await until(store, "evicted", lambda evicted: evicted == 3)
@@ -356,7 +356,7 @@ async def test_metrics_show_what_a_store_holds_and_has_removed(
 async def test_queries_are_answered_while_many_entries_are_evicted(
     open_store: Callable[..., EmbeddedStore], make_entry: Make, now: int
 ) -> None:
-    store = open_store(max_entries=100)
+    store = open_store(bounds=Bounds(100))
     entries = [make_entry(str(number), created_at=now - 5000 + number) for number in range(3000)]
     last = entries[-1]
     await store.put(last)
