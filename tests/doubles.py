@@ -1,7 +1,10 @@
 """Stand-ins that the tests share: an encoder whose vectors can be computed by eye, a clock."""
 
+import asyncio
+import dataclasses
 import itertools
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from nearhit.evidence.journal import Decision, new_id
 from nearhit.store import Entry, Neighbour
 from nearhit.store.base import Page, Search, rank
 from nearhit.store.engine import Engine
+from nearhit.store.eviction import Bounds
 
 DIMENSION = 8
 NOW = 4_000_000_000
@@ -30,9 +34,11 @@ def vector_at(degrees: float) -> Vector:
 class InProcessStore:
     """The engine itself as a `Store`: no process, no socket."""
 
-    def __init__(self, data_dir: Path) -> None:
-        data_dir.mkdir()
-        self.engine = Engine.open(data_dir, DIMENSION, max_entries=100_000)
+    def __init__(self, data_dir: Path, bounds: Bounds | None = None) -> None:
+        data_dir.mkdir(exist_ok=True)
+        self.engine = Engine.open(data_dir, DIMENSION)
+        self.engine.bounds = bounds or Bounds()
+        self._upkeep: asyncio.Task[None] | None = None
 
     async def get(self, entry_id: UUID, now: int) -> Entry | None:
         return self.engine.get(entry_id, now)
@@ -41,13 +47,14 @@ class InProcessStore:
         self, scope: str, fingerprint: str, vector: Vector, limit: int, now: int
     ) -> list[Neighbour]:
         search = Search(scope, fingerprint, vector, limit, now)
-        return rank(self.engine.search(search), search, self.engine.epoch)
+        return rank(self.engine.search(search), search, self.engine.era)
 
     async def put(self, entry: Entry) -> None:
         self.engine.put(entry)
+        self._begin()
 
-    async def touch(self, entry_id: UUID, hits: int) -> None:
-        self.engine.touch(entry_id, hits)
+    async def touch(self, entry_id: UUID, hits: int, now: int) -> None:
+        self.engine.touch(entry_id, hits, now)
 
     async def delete(self, ids: Sequence[UUID]) -> None:
         self.engine.delete(ids)
@@ -58,16 +65,31 @@ class InProcessStore:
     async def exchange(self, signature: str, entry: Entry) -> bool:
         return self.engine.exchange(signature, entry)
 
-    async def flush(self) -> int:
-        return self.engine.advance_epoch()
+    async def flush(self, before: int | None = None) -> int:
+        return self.engine.flush(before)
 
     async def epoch(self) -> int:
-        return self.engine.epoch
+        return self.engine.era.epoch
 
     async def count(self) -> int:
         return self.engine.count()
 
+    async def stats(self) -> Mapping[str, int | str]:
+        self._begin()
+        return dataclasses.asdict(self.engine.stats(pid=0))
+
+    def _begin(self) -> None:
+        self._upkeep = self._upkeep or asyncio.create_task(self._keep_up())
+
+    async def _keep_up(self) -> None:
+        while True:
+            while self.engine.tend(int(time.time())):  # noqa: ASYNC110 - a pause, no poll
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.02)
+
     async def close(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()
         self.engine.close()
 
 

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args(argv)
     options.folder.mkdir(mode=0o700, exist_ok=True)
-    engine = Engine.open(options.folder, DIMENSION, max_entries=2**40)
+    engine = Engine.open(options.folder, DIMENSION)
     for first in range(options.start, options.stop, _CHUNK):
         for number, vector in enumerate(_vectors(first // _CHUNK, options.seed), first):
             engine.put(_entry(number, options.tenants, vector))
@@ -135,7 +135,7 @@ async def _time(folder: Path, size: int, tenants: int, seed: int, load_s: float)
     numbers = rng.integers(size, size=QUERIES)
     queries = np.stack([_query(int(number), seed, rng) for number in numbers])
     exact = _exact(queries, numbers, size, tenants, seed)
-    store = EmbeddedStore(folder, DIMENSION, max_entries=2**40, start_timeout_s=120)
+    store = EmbeddedStore(folder, DIMENSION, start_timeout_s=120)
     took, right = [], 0
     try:
         pid = int((await store.stats())["pid"])

@@ -18,7 +18,7 @@ from nearhit.config import Settings
 from nearhit.decision import Hit, Miss
 from nearhit.encoder import Encoder
 from nearhit.matching import Verifier
-from nearhit.request import Policy, Question, freshness_pattern, read
+from nearhit.request import Policy, Question, freshness_pattern, freshness_rule, read
 from nearhit.store.embedded import EmbeddedStore
 from nearhit_eval.sets import QuestionSet
 
@@ -110,7 +110,7 @@ async def observe(
     """
     calm = {"deadline_ms": 10_000, "coalesce_wait_s": 0.0, "data_dir": folder}
     settings = settings.model_copy(update=calm)
-    store = EmbeddedStore(folder, dimension=encoder.dimension, max_entries=10_000_000)
+    store = EmbeddedStore(folder, dimension=encoder.dimension)
     parts: dict[str, Any] = {
         "encode": _Timed(encoder, "encode"),
         "search": _Timed(store, "search"),
@@ -201,6 +201,9 @@ def question_of(text: str, tenant: str, settings: Settings) -> Question | str:
         max_turns=settings.max_turns,
         max_temperature=settings.max_temperature,
         freshness=freshness_pattern(settings.freshness),
+        classes=tuple(
+            freshness_rule(one.words, one.patterns, one.ttl_s) for one in settings.freshness_classes
+        ),
     )
     body = {"model": "evaluated", "messages": [{"role": "user", "content": text}]}
     read_as = read(body, ("evaluation", tenant), policy, SECRET)

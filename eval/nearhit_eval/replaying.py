@@ -20,6 +20,7 @@ from nearhit.decision import Hit, Miss
 from nearhit.encoder import Encoder, Encoding
 from nearhit.matching import Verifier
 from nearhit.store.embedded import EmbeddedStore
+from nearhit.store.eviction import Bounds
 from nearhit_eval.observing import SECRET, question_of
 from nearhit_eval.traffic import Asked
 
@@ -169,7 +170,9 @@ async def replay(
     """
     replayed = _Replay(stream, settings, pace)
     store = EmbeddedStore(
-        folder, dimension=encoder.dimension, max_entries=settings.store.max_entries
+        folder,
+        dimension=encoder.dimension,
+        bounds=Bounds(settings.store.max_entries, settings.store.max_bytes),
     )
     calm = {"deadline_ms": 10_000, "coalesce_wait_s": 0.0, "data_dir": folder}
     quiet = settings.model_copy(update=calm)

@@ -3,7 +3,8 @@
     POST   /nearhit/feedback   {"decision": "<x-nearhit-decision of an answer>", "label": "wrong"}
     POST   /nearhit/explain    a chat request: what would become of it, and why; nothing is served
     GET    /nearhit/stats      requests, tokens, entries, evidence               proxy admins only
-    POST   /nearhit/flush      {"all": true}, {"model": "..."} or {"tenant": [..]}    admins only
+    POST   /nearhit/flush      {"all": true}, {"model": "..."}, {"tenant": [..]} or {"text": "..."},
+                               each perhaps with {"before": a time}              admins only
     DELETE /nearhit/entries/ID                                                   admins only
 
 A key labels what its own tenant was served, and explains among its own tenant's answers; a proxy
@@ -11,6 +12,7 @@ admin labels anything. Which keys may call a route at all is LiteLLM's to decide
 `x-nearhit-feedback: wrong` needs no route.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,12 +23,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, HTTPException
 from litellm.proxy._types import LitellmUserRoles
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from nearhit.cache import Cache, Lookup
 from nearhit.decision import Bypass, Hit
 from nearhit.errors import NearhitError
 from nearhit.evidence.witness import Witness
+from nearhit.metrics import HELD
 from nearhit.request import Question
 
 _DAYS = 30
@@ -50,6 +53,9 @@ class Reader(Protocol):
     def tenant_digest(self, tenant: list[str]) -> str:
         """Return the digest of a tenant that is named, such as ``["team", "red"]``."""
 
+    def text_digest(self, text: str) -> str:
+        """Return the digest of a question's text."""
+
 
 class Feedback(BaseModel):
     """What is said of one decision."""
@@ -60,7 +66,7 @@ class Feedback(BaseModel):
 
 
 class Flush(BaseModel):
-    """What is to be forgotten: exactly one of these."""
+    """What is to be forgotten: exactly one of the first four, or of them what is older."""
 
     model_config = ConfigDict(extra="forbid")
     all: Literal[True] | None = None
@@ -71,12 +77,30 @@ class Flush(BaseModel):
         max_length=8,
         description='`["key", hash]`, `["team", id]`, `["org", id]`, as `scope` divides them',
     )
+    text: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100_000,
+        description="a question, to the letter, whoever asked it",
+    )
+    before: AwareDatetime | None = Field(
+        default=None,
+        description="only answers that were given before; Unix seconds, or ISO 8601 with its zone",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(value is not None for value in (self.all, self.model, self.tenant)) != 1:
-            raise ValueError("exactly one of all, model and tenant must be given")
+        named = (self.all, self.model, self.tenant, self.text)
+        if sum(value is not None for value in named) != 1:
+            raise ValueError("exactly one of all, model, tenant and text must be given")
+        if self.before is not None and not 0 <= self.before.timestamp() <= time.time():
+            raise ValueError("before must be a time that is past")
         return self
+
+    @property
+    def before_s(self) -> int | None:
+        """`before` in Unix seconds."""
+        return None if self.before is None else math.ceil(self.before.timestamp())
 
 
 def add_routes(cache: Cache, witness: Witness, reader: Reader) -> None:
@@ -133,10 +157,12 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
         """Sum up the last 30 days and the state of things."""
         _admins_only(key)
         belief = cache.watch.belief
+        held = await _available(cache.held)
         return {
             "days": _DAYS,
             "tally": [asdict(one) for one in await _available(witness.tally, _DAYS)],
             "entries": await _available(cache.count),
+            "store": {name: held[name] for name in HELD},
             "decider": cache.decider,
             "quarantined": sum(map(len, belief.quarantine.values())),
             "live_wrong_share": asdict(belief.live),
@@ -149,13 +175,16 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
         """Forget answers, durably; other workers obey within a second or two."""
         _admins_only(key)
         if given.all:
-            await _available(cache.flush)
+            await _available(cache.flush, given.before_s)
         else:
             what = f"model:{given.model}"
             if given.tenant is not None:
                 what = f"tenant:{reader.tenant_digest(given.tenant)}"
-            await _available(witness.flush, what)
-        return {"flushed": given.model_dump(exclude_none=True), "at": int(time.time())}
+            elif given.text is not None:
+                what = f"text:{reader.text_digest(given.text)}"
+            await _available(witness.flush, what, given.before_s)
+        shown = given.model_dump(mode="json", exclude_none=True)
+        return {"flushed": shown, "at": int(time.time())}
 
     @router.delete("/entries/{entry}")
     async def delete(entry: UUID, key: Key) -> dict[str, str]:

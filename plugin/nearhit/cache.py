@@ -10,31 +10,34 @@ question apart): whatever breaks, the outcome is a miss whose reason says what.
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from nearhit.config import Settings
 from nearhit.decision import Candidate, Hit, Miss
+from nearhit.directives import Directives
 from nearhit.encoder import Encoder, Unencodable, Vector
 from nearhit.errors import ConfigError, EncoderBusy, EncoderError, StoreBusy, StoreError
 from nearhit.evidence.watch import Watch
 from nearhit.flights import Flight, Flights
 from nearhit.matching import Verifier, judge, weigh
 from nearhit.metrics import LOOKUP_SECONDS, STORED, UNSTORED, FaultLog
-from nearhit.request import Question
+from nearhit.request import Question, text_digest
 from nearhit.signing import is_authentic, sign
 from nearhit.store import Entry, Store
 
 # Off the request path nothing waits for it; a hung store must still not pile up tasks.
 _WRITE_TIMEOUT_S = 10.0
+_NO_DIRECTIVES = Directives()
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Lookup:
     """One request's way through the cache, and what storing its answer needs.
 
-    `asked_at` is in Unix seconds; `candidates` are the stored questions that were looked at;
+    `asked_at` is in Unix seconds; `directives` are what its client asks of the cache, where that is
+    allowed; `candidates` are the stored questions that were looked at;
     `vector` is None when the text has none or there was no time; `epoch` is the store's at the time
     of the question, so that a flush between question and answer wins.
     """
@@ -42,6 +45,7 @@ class Lookup:
     question: Question
     outcome: Hit | Miss
     asked_at: int = 0
+    directives: Directives = _NO_DIRECTIVES
     candidates: tuple[Candidate, ...] = ()
     epoch: int | None = None
     vector: Vector | None = None
@@ -72,10 +76,10 @@ class Cache:
         self.verifier = verifier
         self.watch = Watch(settings, clock)
 
-    async def answer(self, question: Question) -> Lookup:
+    async def answer(self, question: Question, directives: Directives = _NO_DIRECTIVES) -> Lookup:
         """Decide one question; a miss may come back with a flight that the caller must end."""
         start = time.perf_counter()
-        lookup = Lookup(question, Miss("deadline"), asked_at=int(self._clock()))
+        lookup = Lookup(question, Miss("deadline"), int(self._clock()), directives)
         try:
             async with asyncio.timeout(self._settings.deadline_ms / 1000):
                 lookup.outcome = await self._look_up(lookup)
@@ -90,9 +94,10 @@ class Cache:
             lookup.outcome = Miss("error")
         LOOKUP_SECONDS.observe(time.perf_counter() - start)
         if isinstance(lookup.outcome, Miss):
-            await self._coalesce(lookup)
+            if not directives.only_if_cached:
+                await self._coalesce(lookup)
         elif lookup.outcome.kind != "coalesced":
-            self._spawn(self._store.touch(lookup.outcome.entry.id, 1))
+            self._spawn(self._store.touch(lookup.outcome.entry.id, 1, int(self._clock())))
         return lookup
 
     async def explain(self, question: Question) -> Lookup:
@@ -106,9 +111,14 @@ class Cache:
         lookup.outcome = await self._look_up(lookup, in_full=True)
         return lookup
 
-    async def flush(self) -> None:
-        """Forget all answers of all tenants, durably and at once, for all workers."""
-        await self._store.flush()
+    async def flush(self, before: int | None = None) -> None:
+        """Forget answers of all tenants, durably and at once, for all workers.
+
+        Args:
+            before: Unix seconds; only answers of an earlier second. None: all.
+        """
+        await self._store.flush(before)
+        self._flights.retire()
 
     async def delete(self, entry_id: UUID) -> None:
         """Forget one answer."""
@@ -121,6 +131,10 @@ class Cache:
         """Return how many answers are held, expired ones until they are swept."""
         return await self._store.count()
 
+    async def held(self) -> Mapping[str, int | str]:
+        """Return what is held and what was removed; see `Store.stats`."""
+        return await self._store.stats()
+
     async def _look_up(self, lookup: Lookup, *, in_full: bool = False) -> Hit | Miss:
         """Decide; in full: verify all candidates even where the nearest is sure enough."""
         question, now = lookup.question, int(self._clock())
@@ -128,6 +142,8 @@ class Cache:
             self._store.epoch(), self._store.get(question.id, now)
         )
         if entry is not None and entry.text == question.text and self._is_ours(entry, question):
+            if _is_too_old(entry, lookup):
+                return Miss("too_old")
             return Hit(entry, "exact", 1.0, 1.0)
         if question.exact_only is not None:
             return Miss(question.exact_only)
@@ -141,10 +157,13 @@ class Cache:
             question.scope, self.encoder.fingerprint, encoded, self._settings.candidates, now
         )
         ours = [found for found in neighbours if self._is_ours(found.entry, question)]
+        young = [found for found in ours if not _is_too_old(found.entry, lookup)]
+        if ours and not young:
+            return Miss("too_old")
         verifier = self.verifier
         settings = self._settings.of_model(question.model)
         threshold = threshold_of(settings, verifier)
-        weighed = weigh(question.text, ours, self._settings.guards, verifier)
+        weighed = weigh(question.text, young, self._settings.guards, verifier)
         lookup.candidates = await judge(
             question.text,
             self.watch.forbid(weighed, encoded),
@@ -191,7 +210,7 @@ class Cache:
             completion=completion,
             model=question.model,
             created_at=now,
-            expires_at=now + self._settings.of_model(question.model).ttl_s,
+            expires_at=now + self._ttl_s(lookup),
             epoch=lookup.epoch or 0,
             signature="",
         )
@@ -202,6 +221,13 @@ class Cache:
             self._retire(lookup)
             return
         self._spawn(self._put(lookup, entry))
+
+    def _ttl_s(self, lookup: Lookup) -> int:
+        """Life of an answer: the shortest that settings, kind of question and client ask for."""
+        question = lookup.question
+        asked = (question.ttl_s, lookup.directives.ttl_s)
+        own = self._settings.of_model(question.model).ttl_s
+        return min([own, *(seconds for seconds in asked if seconds is not None)])
 
     def drop(self, lookup: Lookup, reason: str) -> None:
         """End a miss whose answer is not stored."""
@@ -247,22 +273,29 @@ class Cache:
                 await part.close()
 
     def _is_live(self, entry: Entry, lookup: Lookup) -> bool:
-        """Check of an answer in flight what the store checks of its own: no flush, no expiry."""
-        is_current = entry.epoch == (lookup.epoch or 0) and not self._is_flushed(lookup)
-        return is_current and entry.expires_at > self._clock()
+        """Check of an answer in flight what is checked of a stored one: no flush, no expiry."""
+        if entry.epoch != (lookup.epoch or 0) or self._is_flushed(lookup):
+            return False
+        if entry.created_at <= self._flushed_at(lookup.question, entry.text):
+            return False
+        return entry.expires_at > self._clock() and not _is_too_old(entry, lookup)
 
     def _is_flushed(self, lookup: Lookup) -> bool:
         """Whether a flush came after the question: it wins over the answer."""
-        question = lookup.question
-        flushed_at = self.watch.flushed_at(question.tenant, question.model)
+        flushed_at = self._flushed_at(lookup.question, lookup.question.text)
         return 0 < flushed_at >= lookup.asked_at
+
+    def _flushed_at(self, question: Question, stored: str) -> int:
+        """The Unix second up to which answers to a stored text do not count for this question."""
+        text = text_digest(stored, self._secret) if self.watch.belief.flushes else ""
+        return self.watch.flushed_at(question.tenant, question.model, text)
 
     def _is_ours(self, entry: Entry, question: Question) -> bool:
         """Check again what the store promised, and that nobody else wrote the entry."""
         if entry.scope != question.scope or not is_authentic(entry, self._secret):
             self._faults.record("store", "forged")
             return False
-        return entry.created_at > self.watch.flushed_at(question.tenant, question.model)
+        return entry.created_at > self._flushed_at(question, entry.text)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))
@@ -285,6 +318,13 @@ def decider_of(encoder: Encoder | None, verifier: Verifier | None) -> str:
     """Name an encoder and a verifier together."""
     first = encoder.fingerprint[:16] if encoder else ""
     return f"{first}+{verifier.fingerprint[:16] if verifier else 'cosine'}"
+
+
+def _is_too_old(entry: Entry, lookup: Lookup) -> bool:
+    """Whether an answer is older than the kind of question, or its client, wants it."""
+    age_s = lookup.asked_at - entry.created_at
+    bounds = (lookup.question.ttl_s, lookup.directives.max_age_s)
+    return any(bound is not None and age_s > bound for bound in bounds)
 
 
 def threshold_of(settings: Settings, verifier: Verifier | None) -> float:

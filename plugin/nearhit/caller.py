@@ -4,12 +4,13 @@ Reads LiteLLM's objects by attribute and imports nothing of it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
+
+from nearhit.directives import OFF
 
 # Headers that name one request and change no answer.
 _VOLATILE = re.compile(r"(?i)trace|x-(request|correlation|amzn-trace|b3|stainless|litellm|nearhit)")
-_OPT_OUT = frozenset({"off", "bypass", "false", "0", "no"})
 
 
 def tenant_of(key: Any, scope: str) -> tuple[str, ...] | None:
@@ -51,17 +52,23 @@ def forwarded(headers: Any) -> dict[str, str] | None:
     return kept or None
 
 
-def opt_out(headers: Mapping[str, Any], data: Mapping[str, Any], key: Any) -> str | None:
-    """Say who asked to be left alone: the client by header or field, or the key's settings."""
-    lower = {str(name).lower(): str(value).lower() for name, value in headers.items()}
-    if lower.get("x-nearhit", "").strip() in _OPT_OUT:
-        return "header"
-    directives = {part.strip() for part in lower.get("cache-control", "").split(",")}
-    if directives & {"no-cache", "no-store", "max-age=0"}:
-        return "cache_control"
-    if data.get("caching") is False or data.get("cache") is not None:
-        return "cache_field"  # LiteLLM's own cache controls: `{"cache": {"no-cache": true}}`
+def is_allowed(callers: Iterable[str], key: Any) -> bool:
+    """Tell whether a list of `all`, `key:HASH`, `team:ID`, `org:ID`, `user:ID` names a caller."""
+    named = {"all"}
+    for kind, field in (("key", "api_key"), ("team", "team_id"), ("org", "org_id")):
+        if getattr(key, field, None):
+            named.add(f"{kind}:{getattr(key, field)}")
+    if getattr(key, "user_id", None):
+        named.add(f"user:{key.user_id}")
+    return not named.isdisjoint(callers)
+
+
+def metadata_of(key: Any) -> dict[str, Any]:
+    """Return what the operator wrote into a key's metadata."""
     metadata = getattr(key, "metadata", None)
-    if isinstance(metadata, dict) and str(metadata.get("nearhit", "")).lower() in _OPT_OUT:
-        return "key"
-    return None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def is_off(key: Any) -> bool:
+    """Tell whether the settings of a key keep it out of the cache."""
+    return str(metadata_of(key).get("nearhit", "")).lower() in OFF

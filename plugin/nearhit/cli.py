@@ -106,5 +106,8 @@ def _flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 def _brief(value: Any) -> str:
     if isinstance(value, list):
-        return f"{len(value)} words: {', '.join(value[:4])}{', ...' if len(value) > 4 else ''}"
+        value = [one["name"] if isinstance(one, dict) else one for one in value]
+        if not value:
+            return "none"
+        return f"{len(value)}: {', '.join(value[:4])}{', ...' if len(value) > 4 else ''}"
     return "unset" if value is None else str(value)

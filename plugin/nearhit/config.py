@@ -30,7 +30,7 @@ from pydantic import (
     model_validator,
 )
 
-from nearhit import guards
+from nearhit import freshness, guards
 from nearhit.errors import ConfigError
 
 SECTION = "nearhit"
@@ -39,6 +39,7 @@ _ENV_PREFIX = "NEARHIT_"
 _ENV_RESERVED = ("NEARHIT_TEST_", "NEARHIT_PROXY_KEY")  # read elsewhere
 _LITELLM_ENV = "os.environ/"
 _SECRET_CHARS = 16
+_CALLER = re.compile(r"(key|team|org|user):\S.*")
 
 # Questions whose right answer changes by the hour or by the person. Matched as whole words.
 DEFAULT_FRESHNESS = (
@@ -110,10 +111,23 @@ def _known_guards(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _known_callers(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        if word != "all" and not _CALLER.fullmatch(word):
+            raise ValueError("of all, key:HASH, team:ID, org:ID and user:ID")
+    return words
+
+
+def _safe_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(freshness.check_pattern, patterns))
+
+
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 Folder = Annotated[Path, AfterValidator(_expand)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_lines)]
 Guards = Annotated[Words, AfterValidator(_known_guards)]
+Callers = Annotated[Words, AfterValidator(_known_callers)]
+Patterns = Annotated[tuple[str, ...], AfterValidator(_safe_patterns)]
 
 
 class _Frozen(BaseModel):
@@ -167,8 +181,17 @@ class EncoderSettings(_Frozen):
 class StoreSettings(_Frozen):
     """Where answers are kept."""
 
-    max_entries: int = Field(
-        default=50_000, ge=1, le=10_000_000, description="bound on entries; the oldest go first"
+    max_entries: int | None = Field(
+        default=50_000,
+        ge=1,
+        le=10_000_000,
+        description="bound on entries; those least asked for, and longest ago, go; null: none",
+    )
+    max_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**50,
+        description="bound on bytes of questions, answers and vectors, likewise; unset: none",
     )
     max_entry_bytes: int = Field(
         default=1_000_000,
@@ -179,6 +202,15 @@ class StoreSettings(_Frozen):
     max_pending: int = Field(
         default=256, ge=1, le=10_000, description="calls in flight; more are misses"
     )
+
+    @model_validator(mode="after")
+    def _bound_holds_an_entry(self) -> Self:
+        if self.max_bytes is not None and self.max_bytes < self.max_entry_bytes:
+            raise ValueError(
+                f"with a max_bytes of at least max_entry_bytes, {self.max_entry_bytes}, so that "
+                f"one answer fits"
+            )
+        return self
 
 
 class EvidenceSettings(_Frozen):
@@ -207,6 +239,49 @@ class EvidenceSettings(_Frozen):
     right_called_wrong: float = Field(
         default=0.0, ge=0, lt=0.5, description="share of right answers that the judge calls wrong"
     )
+
+
+class RequestControl(_Frozen):
+    """Which callers may ask what of the cache, by header or LiteLLM's `cache` field.
+
+    Each is a list of `all`, `key:HASH`, `team:ID`, `org:ID`, `user:ID`.
+    """
+
+    no_cache: Callers = Field(
+        default=("all",), description="who may have the model asked though an answer is stored"
+    )
+    no_store: Callers = Field(
+        default=("all",), description="who may have the cache kept out of a request"
+    )
+    max_age: Callers = Field(
+        default=(), description="who may refuse stored answers above an age of their choice"
+    )
+    only_if_cached: Callers = Field(
+        default=(), description="who may ask for a stored answer or none (504)"
+    )
+    ttl: Callers = Field(default=(), description="who may shorten the life of their answers")
+
+
+class FreshnessClass(_Frozen):
+    """A kind of questions whose answer changes, by words and patterns."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="for people alone")
+    words: Words = Field(default=(), description="words and phrases, matched whole in any case")
+    patterns: Patterns = Field(
+        default=(), description="regular expressions, searched in any case, 200 characters at most"
+    )
+    bypass: bool = Field(default=False, description="whether such a question is never cached")
+    ttl_s: int | None = Field(
+        default=None, ge=1, le=31_536_000, description="most that an answer to one may be old"
+    )
+
+    @model_validator(mode="after")
+    def _says_what_and_how(self) -> Self:
+        if not (any(word.split() for word in self.words) or self.patterns):
+            raise ValueError("with words or patterns")
+        if self.bypass == (self.ttl_s is not None):
+            raise ValueError("with either bypass: true or a ttl_s")
+        return self
 
 
 class ModelSettings(_Frozen):
@@ -291,6 +366,11 @@ class Settings(_Frozen):
         default=DEFAULT_FRESHNESS,
         description="words that mark a question whose answer changes; never cached",
     )
+    freshness_classes: tuple[FreshnessClass, ...] = Field(
+        default=(),
+        description="further kinds of questions, each with words or patterns, and bypass or ttl_s",
+    )
+    request_control: RequestControl = RequestControl()
     verify_sample: float = Field(
         default=0.0,
         ge=0,

@@ -48,6 +48,11 @@ class Flights:
         flight = self._flights.get(question_id)
         return None if flight is None or flight.is_over else flight
 
+    def retire(self) -> None:
+        """End all of them."""
+        for flight in list(self._flights.values()):
+            flight.retire()
+
     def open(self, question_id: UUID, owner: object) -> Flight:
         """Open a flight; its owner must land or abandon it, and abandons it by vanishing."""
         flight, loop = Flight(), asyncio.get_running_loop()

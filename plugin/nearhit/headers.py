@@ -42,6 +42,12 @@ def describe(outcome: Outcome, now: float, *, is_shadow: bool = False) -> dict[s
             return _hit(outcome, now)
 
 
+def not_asked(outcome: Outcome) -> dict[str, str]:
+    """Describe a miss or bypass of which the model was not asked either."""
+    headers = describe(outcome, 0)
+    return headers | {"cache-status": f"nearhit; detail={headers['x-nearhit-reason']}"}
+
+
 def says_wrong(headers: Mapping[str, str]) -> bool:
     """Tell whether a client says that what the cache serves to this request is wrong."""
     lower = {str(name).lower(): str(value).strip().lower() for name, value in headers.items()}

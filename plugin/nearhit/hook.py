@@ -17,6 +17,7 @@ it, so what a guardrail blocks or a client cancels is not.
 """
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import time
@@ -28,33 +29,38 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy._types import ProxyException
 from litellm.types.utils import ModelResponse
 
 from nearhit import api, completion, config, replay
 from nearhit.cache import Cache, Lookup, threshold_of
 from nearhit.callbacks import go_last, is_alone_on_streams
-from nearhit.caller import forwarded, opt_out, tenant_of
+from nearhit.caller import forwarded, is_allowed, is_off, metadata_of, tenant_of
 from nearhit.config import Settings
 from nearhit.decision import Bypass, Hit, Miss, Outcome
+from nearhit.directives import Directives, read_directives
 from nearhit.encoder.base import DIMENSION
 from nearhit.errors import NearhitError
 from nearhit.evidence.judge import answer_text
 from nearhit.evidence.witness import Witness
-from nearhit.headers import DECISION, describe, says_wrong
-from nearhit.metrics import FaultLog, count_outcome
+from nearhit.headers import DECISION, describe, not_asked, says_wrong
+from nearhit.metrics import FaultLog, count_held, count_outcome
 from nearhit.request import (
     HARMLESS,
     Policy,
     Question,
     freshness_pattern,
+    freshness_rule,
     read,
     tenant_digest,
+    text_digest,
 )
 from nearhit.signing import read_secret
 
 _log = logging.getLogger("nearhit")
 
 _CHAT = "acompletion"
+_MEASURE_EVERY_S = 10.0
 # What LiteLLM adds to every request for its own use. Whatever else is there counts: the client,
 # a key's or team's settings or another callback put it there.
 _INTERNAL = frozenset(
@@ -81,6 +87,7 @@ class _Call:
     packed: str | completion.Unstorable | None = None
     stream: Any = None
     is_shadow: bool = False
+    directives: Directives = field(default_factory=Directives)
     request: completion.JSON = field(default_factory=dict)  # what the model would be asked
 
 
@@ -94,6 +101,10 @@ class NearhitHook(CustomLogger):
             max_turns=settings.max_turns,
             max_temperature=settings.max_temperature,
             freshness=freshness_pattern(settings.freshness),
+            classes=tuple(
+                freshness_rule(one.words, one.patterns, one.ttl_s)
+                for one in settings.freshness_classes
+            ),
         )
         configured = settings.secret.get_secret_value() if settings.secret else None
         self._secret = read_secret(configured, settings.data_dir)
@@ -112,7 +123,11 @@ class NearhitHook(CustomLogger):
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
-        """Look the question up; a hit is left where `replay` finds it."""
+        """Look the question up; a hit is left where `replay` finds it.
+
+        Raises:
+            ProxyException: 504, where the client forbids to ask the model and nothing is stored.
+        """
         try:
             await self._before(user_api_key_dict, data, call_type)
         except Exception as error:  # noqa: BLE001 - fail open: the model answers
@@ -120,6 +135,9 @@ class NearhitHook(CustomLogger):
             call = self._call_of(data)
             if call is not None:
                 call.bypass, call.lookup, call.replayable = Bypass("error"), None, None
+        call = self._call_of(data)
+        if call is not None and call.directives.only_if_cached and call.replayable is None:
+            raise _nothing_stored(call)
         return data
 
     async def _before(self, key: Any, data: dict[str, Any], call_type: str) -> None:
@@ -129,12 +147,15 @@ class NearhitHook(CustomLogger):
         call = self._calls[logging_obj] = _Call()
         self._by_id[str(data.get("litellm_call_id"))] = call
         # Moved only now, the callbacks behind it have not had their say on this request.
-        found = Bypass("starting") if go_last(self) else self._read(call, key, data, call_type)
+        is_early = go_last(self)
+        found = self._read(call, key, data, call_type)
+        if is_early and isinstance(found, Question):
+            found = Bypass("starting")
         if isinstance(found, Bypass):
             call.bypass = found
             count_outcome(found)
             return
-        call.lookup = await self._ready_cache().answer(found)
+        call.lookup = await self._ready_cache().answer(found, call.directives)
         if self._is_refused(call, call.lookup, data):
             return
         outcome = call.lookup.outcome
@@ -154,6 +175,7 @@ class NearhitHook(CustomLogger):
             call.include_usage = isinstance(options, dict) and bool(options.get("include_usage"))
             replay.install(self._find)
             data["caching"] = True
+            data.pop("cache", None)  # read already; LiteLLM would heed what is not allowed
 
     def _is_refused(self, call: _Call, lookup: Lookup, data: dict[str, Any]) -> bool:
         """Give a client who says that the answer was wrong the model's, and remember it.
@@ -179,14 +201,22 @@ class NearhitHook(CustomLogger):
         self, call: _Call, key: Any, data: dict[str, Any], call_type: str
     ) -> Question | Bypass:
         """Return the question that this request asks, or why it is none for the cache."""
-        if self.settings.of_model(str(data.get("model"))).mode == "off":
+        mode = self.settings.of_model(str(data.get("model"))).mode
+        if mode == "off":
             return Bypass("mode_off")
         if call_type != _CHAT:
             return Bypass("call_type")
         request = data.get("proxy_server_request") or {}
-        opted_out = opt_out(request.get("headers") or {}, data, key)
-        if opted_out is not None:
-            return Bypass(opted_out)
+        asked = read_directives(
+            request.get("headers") or {},
+            data,
+            lambda name: is_allowed(getattr(self.settings.request_control, name), key),
+            is_operators="cache" in metadata_of(key),
+        )
+        if mode == "on":  # in shadow nothing is served, and nobody is to notice
+            call.directives = asked
+        if asked.refusal is not None or is_off(key):
+            return Bypass(asked.refusal or "key")
         tenant = tenant_of(key, self.settings.scope)
         if tenant is None:
             return Bypass("no_identity")
@@ -220,6 +250,10 @@ class NearhitHook(CustomLogger):
     def tenant_digest(self, tenant: list[str]) -> str:
         """Return the digest of a tenant that is named."""
         return tenant_digest(tenant, self._secret)
+
+    def text_digest(self, text: str) -> str:
+        """Return the digest of a question's text."""
+        return text_digest(text, self._secret)
 
     def _call_of(self, data: Mapping[str, Any]) -> _Call | None:
         logging_obj = data.get("litellm_logging_obj")
@@ -379,11 +413,12 @@ class NearhitHook(CustomLogger):
         """Return the cache, made on the running loop; its encoder follows when it is loaded."""
         if self._cache is None:
             from nearhit.store.embedded import EmbeddedStore
+            from nearhit.store.eviction import Bounds
 
             store = EmbeddedStore(
                 self.settings.data_dir,
                 dimension=DIMENSION,
-                max_entries=self.settings.store.max_entries,
+                bounds=Bounds(self.settings.store.max_entries, self.settings.store.max_bytes),
                 max_pending=self.settings.store.max_pending,
             )
             cache = Cache(self.settings, self._secret, store)
@@ -393,6 +428,7 @@ class NearhitHook(CustomLogger):
             self._running = [
                 asyncio.create_task(self._start(self._cache, store)),
                 asyncio.create_task(self.witness.run()),
+                asyncio.create_task(_measure(self._cache)),
             ]
             try:
                 api.add_routes(self._cache, self.witness, self)
@@ -451,6 +487,30 @@ class NearhitHook(CustomLogger):
             return  # the first request starts it
         if self.settings.mode != "off":
             self._ready_cache()
+
+
+async def _measure(cache: Cache) -> None:
+    """Show in this worker's metrics what the store holds and has removed."""
+    while True:
+        with contextlib.suppress(NearhitError):  # a store that is down is told of elsewhere
+            count_held(await cache.held())
+        await asyncio.sleep(_MEASURE_EVERY_S)
+
+
+def _nothing_stored(call: _Call) -> ProxyException:
+    """Return the answer to `only-if-cached` where nothing stored can be served.
+
+    Source: RFC 9111 section 5.2.1.7.
+    """
+    outcome = call.bypass or (call.lookup.outcome if call.lookup is not None else Bypass("error"))
+    return ProxyException(
+        message="nothing that is stored answers this request, and only-if-cached forbids to ask "
+        "the model",
+        type="cache_miss",
+        param=None,
+        code=504,
+        headers=not_asked(outcome),
+    )
 
 
 def _attempted_fallbacks(response: Any) -> bool:

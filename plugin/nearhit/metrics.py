@@ -5,13 +5,17 @@ LiteLLM's own `/metrics` serves that registry where its `prometheus` callback is
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from nearhit.decision import Bypass, Hit, Miss, Outcome
 
 _log = logging.getLogger("nearhit")
+
+# One store for all workers of a machine: their gauges say the same and must not be added up.
+_OF_ALL_WORKERS: Final[dict[str, Any]] = {"multiprocess_mode": "mostrecent"}
 
 REQUESTS = Counter(
     "nearhit_requests",
@@ -43,6 +47,25 @@ TIGHTENED = Gauge(
     "Confidence from which verified hits let another wording hit; 0: they ask for no change.",
 )
 QUARANTINED = Gauge("nearhit_quarantined", "Questions that an entry is kept from serving.")
+
+
+STORE_BYTES = Gauge(
+    "nearhit_store_bytes", "Bytes of questions, answers and vectors held.", **_OF_ALL_WORKERS
+)
+STORE_REMOVED = Gauge(
+    "nearhit_store_removed",
+    "Answers removed since the store was made: evicted, expired, flushed.",
+    ["reason"],
+    **_OF_ALL_WORKERS,
+)
+HELD = ("bytes", "evicted", "expired", "flushed")
+
+
+def count_held(stats: Mapping[str, int | str]) -> None:
+    """Show what `Store.stats` says."""
+    STORE_BYTES.set(float(stats["bytes"]))
+    for reason in HELD[1:]:
+        STORE_REMOVED.labels(reason).set(float(stats[reason]))
 
 
 def count_outcome(outcome: Outcome, *, is_shadow: bool = False) -> None:

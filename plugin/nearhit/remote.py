@@ -6,6 +6,7 @@ They call the routes of `api` with the key in NEARHIT_PROXY_KEY.
 import argparse
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from nearhit.evidence.report import printable
 KEY: Final = "NEARHIT_PROXY_KEY"
 _TIMEOUT_S: Final = 30.0
 _WIDTH: Final = 78
+_SPANS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_commands(commands: Any) -> None:
@@ -26,11 +28,18 @@ def add_commands(commands: Any) -> None:
     explain.add_argument("question")
     explain.add_argument("--model", required=True, help="the model group that is asked")
     explain.add_argument("--system", help="the system prompt that goes before the question")
-    flush = commands.add_parser("flush", help="forget answers: all, or of a model or tenant")
+    flush = commands.add_parser("flush", help="forget answers: all, or of a model, tenant or text")
     what = flush.add_mutually_exclusive_group(required=True)
     what.add_argument("--all", action="store_true", default=None)
     what.add_argument("--model", help="a model group")
     what.add_argument("--tenant", nargs=2, metavar=("KIND", "ID"), help="key, team, org and its id")
+    what.add_argument("--text", help="a question, to the letter, whoever asked it")
+    flush.add_argument(
+        "--before",
+        metavar="TIME",
+        help="only answers given before: ISO 8601, UTC where it says no"
+        " zone, or 30s, 15m, 2h, 7d ago",
+    )
     delete = commands.add_parser("delete", help="forget one answer")
     delete.add_argument("entry", help="the x-nearhit-entry of an answer")
     feedback = commands.add_parser("feedback", help="say that an answer was wrong, or right")
@@ -92,6 +101,11 @@ def _stats(options: argparse.Namespace) -> int:
         tokens += row["prompt_tokens"] + row["completion_tokens"]
     asked = sum(counts.values())
     print(f"{asked} requests in {found['days']} days, {found['entries']} answers held")
+    held = found["store"]
+    print(
+        f"{held['bytes']:,} bytes of answers; removed: {held['evicted']} evicted, "
+        f"{held['expired']} expired, {held['flushed']} flushed"
+    )
     for name, count in sorted(counts.items()):
         print(f"  {name:<18} {count:>8}  {100 * count / asked:5.1f} %")
     live = found["live_wrong_share"]
@@ -123,11 +137,36 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _flush(options: argparse.Namespace) -> int:
-    given = {"all": options.all, "model": options.model, "tenant": options.tenant}
+    given = {
+        "all": options.all,
+        "model": options.model,
+        "tenant": options.tenant,
+        "text": options.text,
+        "before": None if options.before is None else _time(options.before),
+    }
     body = {name: value for name, value in given.items() if value is not None}
     found = _call(options, "POST", "flush", body)
     print(json.dumps(found) if options.json else f"flushed {json.dumps(found['flushed'])}")
     return 0
+
+
+def _time(text: str) -> str:
+    """Return a point in time, or one a span ago, as ISO 8601 with a zone.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    try:
+        if text[-1:] in _SPANS and text[:-1].isdecimal():
+            span = timedelta(**{_SPANS[text[-1]]: int(text[:-1])})
+            return (datetime.now(UTC) - span).isoformat()
+        found = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"--before must be a time such as 2026-11-30T18:00Z, or 2h or 7d for so long ago, got "
+            f"{text[:40]!r}; correct it"
+        ) from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat()
 
 
 def _delete(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nearhit.decision import Bypass
+from nearhit.freshness import Rule, matching
 
 # Bump when the digest's recipe changes: entries of another recipe are then never found.
 _SCOPE_VERSION = 1
@@ -62,11 +63,13 @@ class Policy:
     """The part of the settings that classifies requests.
 
     `freshness` matches a question whose answer changes by the hour; None matches nothing.
+    `classes` are further kinds of such questions, each bypassed or with a life of its own.
     """
 
     max_turns: int
     max_temperature: float
     freshness: re.Pattern[str] | None
+    classes: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class Question:
 
     `id` names this text in this scope, so an exact repeat is one retrieve. `scope` is 64 hex
     digits, `tenant` a keyed digest of 32. `exact_only` says why other wordings are not
-    considered; None: they are.
+    considered; None: they are. `ttl_s` is how old an answer may be, by the classes of questions
+    that it falls under; None: it is of none.
     """
 
     id: uuid.UUID
@@ -84,6 +88,7 @@ class Question:
     model: str
     tenant: str
     exact_only: str | None
+    ttl_s: int | None = None
 
 
 def freshness_pattern(words: Iterable[str]) -> re.Pattern[str] | None:
@@ -95,6 +100,13 @@ def freshness_pattern(words: Iterable[str]) -> re.Pattern[str] | None:
     letters = "".join(sorted({re.escape(phrase[0][0]) for phrase in phrases}))
     escaped = "|".join(r"\s+".join(map(re.escape, phrase)) for phrase in phrases)
     return re.compile(rf"(?=[{letters}])(?<!\w)(?:{escaped})(?!\w)", re.IGNORECASE)
+
+
+def freshness_rule(words: Iterable[str], patterns: Iterable[str], ttl_s: int | None) -> Rule:
+    """Compile one class of questions; `ttl_s` is None where such a question is not cached."""
+    whole = freshness_pattern(words)
+    compiled = tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+    return Rule(compiled if whole is None else (whole, *compiled), ttl_s)
 
 
 def read(
@@ -120,6 +132,9 @@ def read(
         return Bypass("not_unicode")
     if policy.freshness is not None and policy.freshness.search(text):
         return Bypass("freshness")
+    lives = [rule.ttl_s for rule in matching(text, policy.classes)]
+    if None in lives:
+        return Bypass("freshness")
     document = {
         "version": _SCOPE_VERSION,
         "tenant": list(tenant),
@@ -139,12 +154,19 @@ def read(
         model=body["model"],
         tenant=tenant_digest(tenant, secret),
         exact_only=_exact_only(body, earlier, policy) if plain else "not_plain_text",
+        ttl_s=min((life for life in lives if life is not None), default=None),
     )
 
 
 def tenant_digest(tenant: Sequence[str], secret: bytes) -> str:
     """Return the name under which a tenant stands in evidence and flushes: 32 hex digits."""
     return hmac.new(secret, canonical(["tenant", *tenant]), hashlib.sha256).hexdigest()[:32]
+
+
+def text_digest(text: str, secret: bytes) -> str:
+    """Return the name under which a question's text stands in flushes: 32 hex digits."""
+    named = canonical(["text", normalise(text)])
+    return hmac.new(secret, named, hashlib.sha256).hexdigest()[:32]
 
 
 def normalise(text: str) -> str:

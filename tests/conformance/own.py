@@ -7,8 +7,12 @@ from typing import Any
 import stack
 from gateway import JSON, Gateway, config_of, running, store_process
 
-# Time enough for a look-up on a machine that is busy; no case is about speed.
-NEARHIT = {"deadline_ms": 2000}
+# Time enough for a look-up on a machine that is busy; no case is about speed. And every caller may
+# ask of the cache what RFC 9111 lets it ask: a gateway that heeds it can be told to.
+NEARHIT = {
+    "deadline_ms": 2000,
+    "request_control": {"max_age": "all", "only_if_cached": "all", "ttl": "all"},
+}
 
 # LiteLLM refuses them for models that it does not know to take them.
 _ALLOWED = ["reasoning_effort", "verbosity", "functions", "function_call"]

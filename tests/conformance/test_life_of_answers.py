@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,38 @@ def test_fresh_answer_for_one_request_leaves_the_next_its_hit(case: Case) -> Non
     case.send(case.body(), headers={"cache-control": "no-cache"})
     case.settle()
     assert case.send(case.body()).is_hit
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["as a body", "as a stream"])
+def test_client_that_refuses_an_answer_of_this_age_gets_a_fresh_one(
+    case: Case, stream: bool
+) -> None:
+    case.learn(case.body())
+    time.sleep(2.1)
+    fresh = case.send(case.body(stream=stream), headers={"cache-control": "max-age=1"})
+    assert (fresh.reply.status, fresh.calls) == (200, 1)
+
+
+def test_client_that_takes_an_answer_of_this_age_is_given_it(case: Case) -> None:
+    case.learn(case.body())
+    assert case.send(case.body(), headers={"cache-control": "max-age=3600"}).is_hit
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["as a body", "as a stream"])
+def test_client_that_forbids_to_ask_the_model_is_told_that_nothing_is_kept(
+    case: Case, stream: bool
+) -> None:
+    told = case.send(case.body(stream=stream), headers={"cache-control": "only-if-cached"})
+    assert (told.reply.status, told.calls) == (504, 0)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["as a body", "as a stream"])
+def test_client_that_forbids_to_ask_the_model_is_given_what_is_kept(
+    case: Case, stream: bool
+) -> None:
+    case.learn(case.body(stream=stream))
+    body = case.body(stream=stream)
+    assert case.send(body, headers={"cache-control": "only-if-cached"}).is_hit
 
 
 def test_answer_is_served_again_and_again(case: Case) -> None:
@@ -92,3 +125,22 @@ def test_answer_is_kept_anew_after_its_time(kept: Case, case: Case) -> None:
     time.sleep(2.2)
     assert not case.send(case.body()).is_hit
     assert case.is_repeated(case.body())
+
+
+LONGER: dict[str, Any] = {
+    "a header of the cache's own": {"headers": {"x-nearhit-ttl": "999999"}},
+    "Cache-Control": {"headers": {"cache-control": "max-age=999999, max-stale=999999"}},
+    "a body field": {"fields": {"cache": {"ttl": 999999, "s-maxage": 999999}}},
+    "body fields of other gateways": {"fields": {"ttl": 999999, "cache_ttl": 999999}},
+}
+
+
+@pytest.mark.own_stack
+@pytest.mark.parametrize("asked", LONGER.values(), ids=LONGER.keys())
+def test_nothing_that_a_client_sends_lengthens_the_life_of_an_answer(
+    kept: Case, case: Case, asked: dict[str, Any]
+) -> None:
+    body, headers = case.body(**asked.get("fields", {})), asked.get("headers", {})
+    assert case.is_repeated(body, headers=headers)
+    time.sleep(2.2)
+    assert not case.send(body, headers=headers).is_hit

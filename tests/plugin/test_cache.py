@@ -14,9 +14,11 @@ from doubles import Clock, FakeEncoder, FakeVerifier, InProcessStore
 from nearhit.cache import Cache, Lookup
 from nearhit.config import Settings
 from nearhit.decision import Hit, Miss
+from nearhit.directives import Directives
 from nearhit.errors import EncoderBusy, EncoderError, StoreBusy, StoreError
+from nearhit.evidence.flushes import note_flush
 from nearhit.metrics import FAULTS, UNSTORED
-from nearhit.request import Policy, Question, read
+from nearhit.request import Policy, Question, read, text_digest
 from nearhit.store import Entry, Store
 
 SECRET = b"a secret of this installation"
@@ -418,3 +420,87 @@ async def test_model_group_of_its_own_has_its_own_threshold_and_life(
     clock.now += 11
     assert isinstance(await outcome(cache, ask("undo commit", model="m")), Hit)
     assert isinstance(await outcome(cache, ask("undo commit", model="brief")), Miss)
+
+
+async def test_answer_that_is_older_than_its_client_wants_is_not_served(
+    make: Make, clock: Clock
+) -> None:
+    cache = make()
+    await learn(cache, ask("undo commit"))
+    clock.now += 60
+    for text in ("undo commit", "revert commit"):
+        young = await cache.answer(ask(text), Directives(max_age_s=60))
+        assert isinstance(young.outcome, Hit), text
+        assert (await cache.answer(ask(text), Directives(max_age_s=59))).outcome == Miss("too_old")
+
+
+async def test_answer_in_flight_that_is_too_old_or_flushed_is_not_shared(
+    make: Make, clock: Clock
+) -> None:
+    cache = make(coalesce_wait_s=60)
+    question = ask("undo commit")
+    await learn(cache, question)
+    clock.now += 10
+    assert (await cache.answer(question, Directives(max_age_s=5))).outcome == Miss("too_old")
+    note_flush(cache.watch.settings.data_dir, f"model:{question.model}", int(clock.now) - 5)
+    cache.watch.obey_flushes()
+    lookup = await cache.answer(question)
+    assert isinstance(lookup.outcome, Miss)
+
+
+@pytest.mark.parametrize(
+    ("asked", "life"),
+    [((None, None), 100), ((10, None), 10), ((None, 20), 20), ((30, 20), 20), ((999, 999), 100)],
+)
+async def test_life_is_the_shortest_of_settings_kind_of_question_and_client(
+    make: Make, store: InProcessStore, clock: Clock, asked: tuple[int | None, ...], life: int
+) -> None:
+    cache = make(ttl_s=100)
+    question = dataclasses.replace(ask("undo commit"), ttl_s=asked[0])
+    cache.keep(await cache.answer(question, Directives(ttl_s=asked[1])), ANSWER)
+    await cache.settle()
+    entry = await store.get(question.id, int(clock.now))
+    assert entry is not None
+    assert entry.expires_at == entry.created_at + life
+
+
+async def test_question_of_a_brief_kind_is_not_served_an_older_answer_of_another_kind(
+    make: Make, clock: Clock
+) -> None:
+    cache = make()
+    await learn(cache, ask("undo commit"))
+    clock.now += 60
+    brief = dataclasses.replace(ask("revert commit"), ttl_s=30)
+    assert await outcome(cache, brief) == Miss("too_old")
+    assert isinstance(await outcome(cache, ask("revert commit")), Hit)
+
+
+async def test_only_if_cached_waits_for_nobody_and_nobody_waits_for_it(make: Make) -> None:
+    cache = make(coalesce_wait_s=60)
+    first = await cache.answer(ask("undo commit"))
+    only = Directives(only_if_cached=True)
+    lookup = await cache.answer(ask("undo commit"), only)
+    assert (lookup.outcome, lookup.flight) == (Miss("nothing_near"), None)
+    assert (await cache.answer(ask("bake bread"), only)).flight is None
+    cache.drop(first, "test")
+
+
+async def test_flush_of_a_text_forgets_its_answers_to_other_words_too(
+    make: Make, clock: Clock
+) -> None:
+    cache = make()
+    for text in ("undo commit", "bake bread"):
+        await learn(cache, ask(text))
+    clock.now += 1
+    digest = text_digest("undo commit\r\n", SECRET)
+    note_flush(cache.watch.settings.data_dir, f"text:{digest}", int(clock.now))
+    cache.watch.obey_flushes()
+    for text in ("undo commit", "revert commit"):
+        assert isinstance(await outcome(cache, ask(text)), Miss)
+    assert isinstance(await outcome(cache, ask("bake bread")), Hit)
+    clock.now += 1
+    await learn(cache, ask("undo commit"))
+    assert isinstance(await outcome(cache, ask("revert commit")), Hit)
+    note_flush(cache.watch.settings.data_dir, f"text:{digest}", int(clock.now) - 1)
+    cache.watch.obey_flushes()
+    assert isinstance(await outcome(cache, ask("revert commit")), Hit)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nearhit.caller import forwarded, opt_out, tenant_of
+from nearhit.caller import forwarded, is_allowed, is_off, tenant_of
 
 
 def key(**fields: Any) -> Any:
@@ -47,22 +47,35 @@ def test_team_and_key_of_one_name_are_two_tenants() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "data", "metadata", "reason"),
+    ("metadata", "off"),
     [
-        ({}, {}, {}, None),
-        ({"X-Nearhit": " OFF "}, {}, {}, "header"),
-        ({"x-nearhit": "on"}, {}, {}, None),
-        ({"Cache-Control": "max-age=0, No-Store"}, {}, {}, "cache_control"),
-        ({"cache-control": "max-age=0"}, {}, {}, "cache_control"),
-        ({"cache-control": "max-age=60"}, {}, {}, None),
-        ({}, {"cache": {}}, {}, "cache_field"),
-        ({}, {"caching": False}, {}, "cache_field"),
-        ({}, {}, {"nearhit": False}, "key"),
-        ({}, {}, {"nearhit": "on"}, None),
+        ({}, False),
+        (None, False),
+        ({"nearhit": "on"}, False),
+        ({"nearhit": False}, True),
+        ({"nearhit": "OFF"}, True),
     ],
 )
-def test_opt_out_names_who_asked(headers: Any, data: Any, metadata: Any, reason: Any) -> None:
-    assert opt_out(headers, data, key(metadata=metadata)) == reason
+def test_settings_of_a_key_keep_it_out_of_the_cache(metadata: Any, off: bool) -> None:
+    assert is_off(key(metadata=metadata)) is off
+
+
+@pytest.mark.parametrize(
+    ("callers", "who"),
+    [
+        (["all"], "alice bob frank nobody"),
+        ([], ""),
+        (["key:a"], "alice"),
+        (["team:red"], "alice bob"),
+        (["org:north", "user:frank"], "alice bob frank"),
+        (["user:grace", "team:None", "key:red", "team:a", "user:x"], ""),
+    ],
+)
+def test_list_of_callers_names_keys_teams_organisations_and_users(
+    callers: list[str], who: str
+) -> None:
+    people = {"alice": ALICE, "bob": BOB, "frank": FRANK, "nobody": key()}
+    assert [name for name, one in people.items() if is_allowed(callers, one)] == who.split()
 
 
 def test_forwarded_headers_count_but_those_that_name_one_request() -> None:

@@ -35,6 +35,21 @@ def test_check_of_a_right_config_shows_what_is_in_force(
     assert "  scope" in out
 
 
+def test_check_names_classes_of_questions_and_who_may_ask_what(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = "{name: ids, patterns: [x-1], bypass: true}"
+    classes = f"[{{name: sport, words: [score], ttl_s: 60}}, {ids}]"
+    rights = "{max_age: ['team:red']}"
+    config.write_text(
+        ON + f"nearhit: {{freshness_classes: {classes}, request_control: {rights}}}\n"
+    )
+    assert main(["check", str(config)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if "freshness_classes" in line).endswith("2: sport, ids")
+    assert next(line for line in lines if "request_control.max_age" in line).endswith("1: team:red")
+
+
 def test_check_as_json_can_be_read_by_a_script(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

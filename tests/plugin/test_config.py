@@ -147,3 +147,37 @@ def test_read_config_of_what_is_no_config_says_so(tmp_path: Path, text: str, mes
 
 def test_default_data_dir_follows_the_desktop_standard() -> None:
     assert default_data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/nearhit")
+
+
+def test_load_takes_a_right_for_all_or_for_a_list_of_callers() -> None:
+    section = {"request_control": {"max_age": "all", "ttl": ["team:red", "key:ab12"]}}
+    found = load(section, {"NEARHIT_REQUEST_CONTROL__NO_STORE": "team:red, user:frank"})
+    assert found.request_control.max_age == ("all",)
+    assert found.request_control.ttl == ("team:red", "key:ab12")
+    assert found.request_control.no_store == ("team:red", "user:frank")
+    assert found.request_control.no_cache == ("all",)
+    assert found.request_control.only_if_cached == ()
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"request_control": {"max_age": ["red"]}}, r"max_age must be of all, key:HASH, team:ID"),
+        ({"request_control": {"max-age": "all"}}, "did you mean request_control.max_age"),
+        ({"store": {"max_bytes": 0}}, r"store\.max_bytes must be greater"),
+        (
+            {"store": {"max_bytes": 999_999}},
+            "store must be with a max_bytes of at least",
+        ),
+        ({"store": {"max_entries": 0}}, r"store\.max_entries must be greater"),
+    ],
+)
+def test_load_of_a_wrong_bound_or_right_says_what_would_be_one(
+    section: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(section, {})
+
+
+def test_load_of_no_bound_is_none() -> None:
+    assert load({"store": {"max_entries": None}}, {}).store.max_entries is None

@@ -39,9 +39,9 @@ import stack
 from doubles import decision
 from gateway import Gateway, config_of, running
 from nearhit import completion, headers
-from nearhit.caller import opt_out
 from nearhit.config import DEFAULT_FRESHNESS
 from nearhit.decision import Candidate, Hit, decide
+from nearhit.directives import read_directives
 from nearhit.errors import StoreError
 from nearhit.evidence.journal import Journal
 from nearhit.guards import DEFAULT, first_veto
@@ -82,7 +82,8 @@ def reading(data: st.DataObject) -> None:
         assert isinstance(other, Question)
         assert (other.scope, other.id) != (found.scope, found.id)
     given_headers = data.draw(HEADERS)
-    opt_out(given_headers, body, object())
+    directives = read_directives(given_headers, body, lambda name: True)
+    assert directives.ttl_s is None or directives.ttl_s >= 0
     headers.says_wrong(given_headers)
 
 

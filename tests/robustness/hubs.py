@@ -31,12 +31,12 @@ from rich.table import Table
 
 from nearhit.cache import threshold_of
 from nearhit.config import Settings
-from nearhit.decision import Candidate, Hit, decide
+from nearhit.decision import Hit, decide
 from nearhit.encoder import Unencodable, Vector
 from nearhit.encoder.artefact import load_artefact
 from nearhit.encoder.runtime import OnnxEncoder
 from nearhit.encoder.serving import load_encoder, load_verifier
-from nearhit.matching import judge
+from nearhit.matching import judge, weigh
 from nearhit.store import Entry, Neighbour
 from robustness.stand import ROOT, artefact_folder
 
@@ -151,7 +151,8 @@ async def measure(artefact: Path, seed: int) -> list[Row]:
                     continue
                 above += 1
                 near = [Neighbour(entry, similarity)]
-                told: tuple[Candidate, ...] = await judge(question, near, settings.guards, verifier)
+                weighed = weigh(question, near, settings.guards, verifier)
+                told = await judge(question, weighed, verifier)
                 served[place] += isinstance(decide(told, threshold), Hit)
         rows.append(Row(way, len(texts), len(asked), highest, above, max(served), sum(served)))
     await encoder.close()

@@ -195,7 +195,6 @@ async def _migrate(settings: Settings, encoder: Encoder, secret: bytes) -> int:
     store = EmbeddedStore(
         settings.data_dir,
         dimension=encoder.dimension,
-        max_entries=settings.store.max_entries,
         max_pending=settings.store.max_pending,
     )
     with tqdm(unit="entry", desc="reembed", file=sys.stderr) as bar:

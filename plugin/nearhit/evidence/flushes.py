@@ -1,6 +1,6 @@
-"""Until when the answers of a tenant or model group do not count: a file of its own.
+"""Until when the answers of a tenant, model group or question do not count: a file of its own.
 
-DATA_DIR/flushes.json    {"tenant:<digest>" or "model:<name>": Unix seconds}
+DATA_DIR/flushes.json    {"tenant:<digest>", "model:<name>" or "text:<digest>": Unix seconds}
 
 Not in the journal: a flush must be known before the first answer is served, and holds whether or
 not the journal can be opened. Replaced whole, so that a reader needs no lock. All functions block,
@@ -38,7 +38,7 @@ def read_flushes(data_dir: Path) -> dict[str, int]:
 
 
 def note_flush(data_dir: Path, what: str, at: int) -> None:
-    """Let the answers of ``tenant:<digest>`` or ``model:<name>`` up to `at` no longer count.
+    """Let the answers of one name up to `at` no longer count; an earlier mark is not taken back.
 
     Raises:
         OSError: it cannot be written; nothing has changed.
@@ -60,7 +60,8 @@ def _change(data_dir: Path, add: Mapping[str, int], drop: Iterable[str], now: in
     folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        marks = read_flushes(data_dir) | dict(add)
+        marks = read_flushes(data_dir)
+        marks |= {what: max(at, marks.get(what, at)) for what, at in add.items()}
         dropped = set(drop)
         kept = {
             what: at

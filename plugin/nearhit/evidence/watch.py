@@ -68,10 +68,16 @@ class Watch:
         self._sample: list[Verified] = []
         self._looked_at = 0.0
 
-    def flushed_at(self, tenant: str, model: str) -> int:
-        """Return the Unix second up to which answers to a tenant and model do not count."""
+    def flushed_at(self, tenant: str, model: str, text: str = "") -> int:
+        """Return the Unix second up to which answers do not count.
+
+        Args:
+            tenant: digest of who asks.
+            model: the model group that is asked.
+            text: digest of the stored question.
+        """
         flushes = self.belief.flushes
-        names = (f"tenant:{tenant}", f"model:{model}", EVERYTHING)
+        names = (f"tenant:{tenant}", f"model:{model}", f"text:{text}", EVERYTHING)
         return max(flushes.get(name, 0) for name in names)
 
     def obey_flushes(self) -> None:

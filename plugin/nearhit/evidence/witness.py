@@ -227,16 +227,21 @@ class Witness:
         await self.look()
         return found
 
-    async def flush(self, what: str) -> None:
-        """Let answers of ``tenant:<digest>`` or ``model:<name>`` given so far no longer count.
+    async def flush(self, what: str, before: int | None = None) -> None:
+        """Let answers of ``tenant:<digest>``, ``model:<name>`` or ``text:<digest>`` not count.
 
         Known to this worker when it returns, to others at their next look.
+
+        Args:
+            what: whose answers.
+            before: Unix seconds; only answers of an earlier second. None: all that are given.
 
         Raises:
             StoreError: it cannot be written down, and is not obeyed.
         """
         try:
-            await self._in_thread(note_flush, self._settings.data_dir, what, int(self._clock()))
+            last = int(self._clock()) if before is None else before - 1
+            await self._in_thread(note_flush, self._settings.data_dir, what, last)
             await self._in_thread(self._cache.watch.obey_flushes)
         except OSError as error:
             raise StoreError(f"a flush must be written to data_dir: {error.strerror}") from error

@@ -4,7 +4,7 @@ Every backend checks entries with `check_entry` before they leave and with `rank
 `is_live` when they come back: an engine's filter is an optimisation, never the guarantee.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -76,6 +76,19 @@ class Search:
     now: int
 
 
+@dataclass(frozen=True, slots=True)
+class Era:
+    """What a store has not flushed.
+
+    Attributes:
+        epoch: entries of another epoch are flushed.
+        since: Unix seconds; entries of an earlier second are flushed.
+    """
+
+    epoch: int
+    since: int = 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
     """Some of the live entries whose vector another encoder made, in the order of their ids.
@@ -123,8 +136,11 @@ class Store(Protocol):
             StoreError: A field breaks its rule (the message names it), or no answer came.
         """
 
-    async def touch(self, entry_id: UUID, hits: int) -> None:
-        """Add `hits` to the entry's count; a missing entry is not an error."""
+    async def touch(self, entry_id: UUID, hits: int, now: int) -> None:
+        """Add `hits` to the entry's count; a missing entry is not an error.
+
+        An entry with many and recent hits is evicted late; `expires_at` stays as it is.
+        """
 
     async def delete(self, ids: Sequence[UUID]) -> None:
         """Remove these entries; missing ones are not an error."""
@@ -150,14 +166,26 @@ class Store(Protocol):
             StoreError: As `put`.
         """
 
-    async def flush(self) -> int:
-        """Forget everything, durably and at once, for all clients; return the new epoch."""
+    async def flush(self, before: int | None = None) -> int:
+        """Forget everything, durably and at once, for all clients; return the epoch after it.
+
+        Args:
+            before: Unix seconds; only entries of an earlier second are forgotten, and the epoch
+                stays. None: all are, and it is a new one.
+        """
 
     async def epoch(self) -> int:
         """Return the store's epoch, which an entry must carry to be stored and found."""
 
     async def count(self) -> int:
         """Return how many entries are held, expired and flushed ones until swept."""
+
+    async def stats(self) -> Mapping[str, int | str]:
+        """Return counters; a backend may have more than these.
+
+        ``points`` and ``bytes`` are held now, the dead until they are swept; ``evicted``,
+        ``expired`` and ``flushed`` were removed since the store was made.
+        """
 
     async def close(self) -> None:
         """Let go of the store; what it holds stays."""
@@ -232,12 +260,12 @@ def check_vector(name: str, vector: object, dimension: int) -> None:
         raise StoreError(f"`{name}` must be finite and of unit length, got length {length:.4g}")
 
 
-def is_live(entry: Entry, now: int, epoch: int) -> bool:
-    """Tell whether the entry may be served at `now` by a store in `epoch`."""
-    return entry.expires_at > now and entry.epoch == epoch
+def is_live(entry: Entry, now: int, era: Era) -> bool:
+    """Tell whether the entry may be served at `now` by a store in `era`."""
+    return entry.expires_at > now and entry.epoch == era.epoch and entry.created_at >= era.since
 
 
-def rank(entries: Iterable[Entry], search: Search, epoch: int) -> list[Neighbour]:
+def rank(entries: Iterable[Entry], search: Search, era: Era) -> list[Neighbour]:
     """Drop what the search did not ask for and order the rest, most similar first."""
     found = [
         Neighbour(entry, _cosine(search.vector, entry.vector))
@@ -245,7 +273,7 @@ def rank(entries: Iterable[Entry], search: Search, epoch: int) -> list[Neighbour
         if entry.vector is not None
         and entry.scope == search.scope
         and entry.fingerprint == search.fingerprint
-        and is_live(entry, search.now, epoch)
+        and is_live(entry, search.now, era)
     ]
     found.sort(key=lambda neighbour: neighbour.similarity, reverse=True)
     return found[: search.limit]

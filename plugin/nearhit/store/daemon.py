@@ -1,7 +1,6 @@
 """The store process: the one owner of a data folder, reached over its Unix socket.
 
-    python -m nearhit.store.daemon DATA_DIR --dimension 384 [--max-entries 100000]
-                                   [--idle-exit-s 30] [--tick-s 2]
+    python -m nearhit.store.daemon DATA_DIR --dimension 384 [--idle-exit-s 30] [--tick-s 2]
 
 Workers start it (`launch`); nobody else needs to. Whoever gets the lock serves, others
 leave with status 0. It outlives the worker that started it and leaves by itself once no
@@ -28,6 +27,7 @@ from nearhit.errors import StoreError
 from nearhit.store import wire
 from nearhit.store.base import MAX_ENTRY_BYTES, Entry, Search
 from nearhit.store.engine import Engine
+from nearhit.store.eviction import Bounds
 from nearhit.store.folder import LOCK, SCHEMA, SOCKET, secure, socket_path
 from nearhit.store.wire import Frame
 
@@ -38,7 +38,7 @@ SAVE_QUIET_S = 60.0
 HELLO_TIMEOUT_S = 10.0
 STEADY_S = 3600.0  # without a jump of the clock before what it calls expired is deleted
 JUMP_S = 60.0  # against the monotonic clock, between two ticks
-SWEEP_PAUSE_S = 0.02  # between chunks of 4 ms, so that queries wait for one at most
+TEND_PAUSE_S = 0.02  # between batches of 4 ms, so that queries wait for one at most
 
 # Whole entries only, so that the least similar are left out of a reply rather than all.
 _REPLY_BYTES = wire.MAX_FRAME_BYTES - MAX_ENTRY_BYTES
@@ -50,7 +50,6 @@ class Settings:
 
     data_dir: Path
     dimension: int
-    max_entries: int
     idle_exit_s: float
     tick_s: float
 
@@ -62,6 +61,7 @@ class Daemon:
         self._engine = engine
         self._settings = settings
         self._stop = asyncio.Event()
+        self._full = asyncio.Event()
         self._clients = 0
         self._left_at = time.monotonic()
         self._written_at = time.monotonic()
@@ -99,8 +99,8 @@ class Daemon:
                 writer.write(wire.encode(self._answer(request)))
                 await writer.drain()
                 await asyncio.sleep(0)  # buffered frames never yield: let the others in
-        except (OSError, EOFError, TimeoutError):
-            pass  # the worker is gone, killed or not: what it was told is stored
+        except (OSError, EOFError, TimeoutError, KeyError, TypeError):
+            pass  # no greeting, or the worker is gone, killed or not: what it was told is stored
         except StoreError as error:
             log.warning("connection closed: %s", error)
         finally:
@@ -110,7 +110,11 @@ class Daemon:
             writer.close()
 
     def _greet(self, hello: Frame) -> Frame:
-        """Accept a worker of our own kind; make way for another if nobody else is here."""
+        """Accept a worker of our own kind; make way for another if nobody else is here.
+
+        The bounds of the newest worker that has any hold: a proxy that was started anew has read
+        its settings anew, and finds the store process of the one before.
+        """
         ours = {
             "protocol": wire.PROTOCOL,
             "schema": SCHEMA,
@@ -118,6 +122,9 @@ class Daemon:
         }
         theirs = {name: hello.header.get(name) for name in ours}
         if theirs == ours:
+            if hello.header["bounds"] is not None:
+                self._engine.bounds = Bounds(**hello.header["bounds"])
+                self._full.set()
             return Frame({**ours, "pid": os.getpid()})
         leaving = self._clients == 0
         if leaving:
@@ -141,17 +148,25 @@ class Daemon:
             reply = Frame({"error": f"the request was malformed ({type(error).__name__})"})
         if self._engine.unsaved != unsaved:
             self._written_at = time.monotonic()
+            if self._engine.is_full:
+                self._full.set()
         return Frame({**reply.header, "id": call}, reply.vectors, reply.body)
 
     async def _keep_up(self) -> None:
-        """Every tick: sweep the dead, save, and leave when idle."""
+        """Every tick, and as soon as a bound is passed: remove what is dead or too much, save.
+
+        Beside the calls, in batches; and leave when idle.
+        """
         idle_exit_s, tick_s = self._settings.idle_exit_s, self._settings.tick_s
         while True:
-            await asyncio.sleep(min(tick_s, idle_exit_s / 4))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(tick_s, idle_exit_s / 4)):
+                    await self._full.wait()
+            self._full.clear()
             try:
                 now = self._believed_now()
-                while self._engine.sweep(now):  # noqa: ASYNC110 - a pause, no poll
-                    await asyncio.sleep(SWEEP_PAUSE_S)
+                while self._engine.tend(now):  # noqa: ASYNC110 - a pause, no poll
+                    await asyncio.sleep(TEND_PAUSE_S)
                 quiet_s = time.monotonic() - self._written_at
                 if self._engine.unsaved >= SAVE_WRITES or quiet_s >= SAVE_QUIET_S:
                     self._engine.save()
@@ -186,7 +201,7 @@ def answer(engine: Engine, request: Frame) -> Frame:
     match header["op"]:
         case "get":
             entry = engine.get(UUID(hex=header["entry"]), header["now"])
-            return wire.pack_entries({"epoch": engine.epoch}, [entry] if entry else [])
+            return wire.pack_entries(asdict(engine.era), [entry] if entry else [])
         case "search":
             search = Search(
                 scope=header["scope"],
@@ -196,7 +211,7 @@ def answer(engine: Engine, request: Frame) -> Frame:
                 now=header["now"],
             )
             found = _fitting(engine.search(search))
-            return wire.pack_entries({"epoch": engine.epoch}, found)
+            return wire.pack_entries(asdict(engine.era), found)
         case "put":
             return Frame({"stored": [engine.put(entry) for entry in wire.unpack_entries(request)]})
         case "stale":
@@ -212,13 +227,13 @@ def answer(engine: Engine, request: Frame) -> Frame:
             (entry,) = wire.unpack_entries(request)
             return Frame({"exchanged": engine.exchange(header["signature"], entry)})
         case "touch":
-            engine.touch(UUID(hex=header["entry"]), header["hits"])
+            engine.touch(UUID(hex=header["entry"]), header["hits"], header["now"])
         case "delete":
             engine.delete([UUID(hex=entry_id) for entry_id in header["ids"]])
         case "flush":
-            return Frame({"epoch": engine.advance_epoch()})
+            return Frame({"epoch": engine.flush(header["before"])})
         case "epoch":
-            return Frame({"epoch": engine.epoch})
+            return Frame({"epoch": engine.era.epoch})
         case "count":
             return Frame({"count": engine.count()})
         case "stats":
@@ -255,8 +270,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve_folder(settings: Settings, listener: socket.socket) -> int:
     """Open the engine, serve, close."""
-    engine = Engine.open(settings.data_dir, settings.dimension, settings.max_entries)
-    log.info("serving %d points, epoch %d", engine.count(), engine.epoch)
+    engine = Engine.open(settings.data_dir, settings.dimension)
+    log.info("serving %d points, epoch %d", engine.count(), engine.era.epoch)
     try:
         asyncio.run(_run(engine, settings, listener))
     finally:
@@ -310,7 +325,6 @@ def _parse(argv: Sequence[str] | None) -> Settings:
     parser = argparse.ArgumentParser(prog="python -m nearhit.store.daemon")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--dimension", type=int, required=True)
-    parser.add_argument("--max-entries", type=int, default=100_000)
     parser.add_argument("--idle-exit-s", type=float, default=30.0)
     parser.add_argument("--tick-s", type=float, default=2.0)
     return Settings(**vars(parser.parse_args(argv)))

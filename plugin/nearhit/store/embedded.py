@@ -7,6 +7,7 @@ waits for a store that is down: a call then fails at once and the request goes t
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from nearhit.errors import StoreBusy, StoreError
 from nearhit.store import wire
 from nearhit.store.base import (
     Entry,
+    Era,
     Neighbour,
     Page,
     Search,
@@ -26,6 +28,7 @@ from nearhit.store.base import (
     is_live,
     rank,
 )
+from nearhit.store.eviction import Bounds
 from nearhit.store.folder import LOG, SCHEMA, check_length
 from nearhit.store.launch import dial, start_process
 from nearhit.store.link import Link
@@ -46,7 +49,8 @@ class EmbeddedStore:
     Args:
         data_dir: The folder; made if missing, and closed to other users.
         dimension: Length of every vector.
-        max_entries: The oldest entries beyond it are dropped; the first worker's counts.
+        bounds: How much the store may hold; what the worker says that came last holds for all.
+            None: whatever holds already.
         max_pending: Calls in flight; one more fails at once with `StoreBusy`.
         start_timeout_s: How long a start of the process may take.
         hung_s: A process that answers nothing for so long while it is asked is killed.
@@ -61,7 +65,7 @@ class EmbeddedStore:
         data_dir: Path,
         dimension: int,
         *,
-        max_entries: int = 100_000,
+        bounds: Bounds | None = None,
         max_pending: int = 256,
         start_timeout_s: float = 10.0,
         hung_s: float = 15.0,
@@ -73,9 +77,9 @@ class EmbeddedStore:
         self._max_pending = max_pending
         self._start_timeout_s = start_timeout_s
         self._hung_s = hung_s
+        self._bounds = bounds
         self._options = (
             f"--dimension={dimension}",
-            f"--max-entries={max_entries}",
             f"--idle-exit-s={idle_exit_s}",
         )
         self._link: Link | None = None
@@ -98,9 +102,9 @@ class EmbeddedStore:
         """See `Store.get`."""
         check_int("now", now)
         reply = await self._call({"op": "get", "entry": entry_id.hex, "now": now})
-        epoch = _int(reply, "epoch")
+        era = _era(reply)
         for entry in wire.unpack_entries(reply):
-            if entry.id == entry_id and is_live(entry, now, epoch):
+            if entry.id == entry_id and is_live(entry, now, era):
                 return entry
         return None
 
@@ -118,7 +122,7 @@ class EmbeddedStore:
             "now": now,
         }
         reply = await self._call(header, vectors=wire.pack_vector(vector))
-        return rank(wire.unpack_entries(reply), search, _int(reply, "epoch"))
+        return rank(wire.unpack_entries(reply), search, _era(reply))
 
     async def put(self, entry: Entry) -> None:
         """See `Store.put`."""
@@ -126,10 +130,11 @@ class EmbeddedStore:
         frame = wire.pack_entries({"op": "put"}, [entry])
         await self._call(frame.header, frame.vectors, frame.body)
 
-    async def touch(self, entry_id: UUID, hits: int) -> None:
+    async def touch(self, entry_id: UUID, hits: int, now: int) -> None:
         """See `Store.touch`."""
         check_int("hits", hits)
-        await self._call({"op": "touch", "entry": entry_id.hex, "hits": hits})
+        check_int("now", now)
+        await self._call({"op": "touch", "entry": entry_id.hex, "hits": hits, "now": now})
 
     async def delete(self, ids: Sequence[UUID]) -> None:
         """See `Store.delete`."""
@@ -155,9 +160,11 @@ class EmbeddedStore:
         reply = await self._call(frame.header, frame.vectors, frame.body)
         return reply.header.get("exchanged") is True
 
-    async def flush(self) -> int:
+    async def flush(self, before: int | None = None) -> int:
         """See `Store.flush`."""
-        return _int(await self._call({"op": "flush"}), "epoch")
+        if before is not None:
+            check_int("before", before)
+        return _int(await self._call({"op": "flush", "before": before}), "epoch")
 
     async def epoch(self) -> int:
         """See `Store.epoch`."""
@@ -168,7 +175,7 @@ class EmbeddedStore:
         return _int(await self._call({"op": "count"}), "count")
 
     async def stats(self) -> Mapping[str, int | str]:
-        """Return the store process's counters, by the names in `engine.Stats`."""
+        """See `Store.stats`; all the names are in `engine.Stats`."""
         stats = (await self._call({"op": "stats"})).header.get("stats")
         if not isinstance(stats, dict):
             raise StoreError("the store process must answer with counters, it did not")
@@ -277,7 +284,12 @@ class EmbeddedStore:
         if dialled is None:
             return None
         reader, writer = await asyncio.open_unix_connection(sock=dialled)
-        hello = {"protocol": wire.PROTOCOL, "schema": SCHEMA, "dimension": self._dimension}
+        hello = {
+            "protocol": wire.PROTOCOL,
+            "schema": SCHEMA,
+            "dimension": self._dimension,
+            "bounds": None if self._bounds is None else asdict(self._bounds),
+        }
         greeted = False
         try:
             writer.write(wire.encode(Frame(hello)))
@@ -293,6 +305,11 @@ class EmbeddedStore:
         if reply.get("leaving"):
             return None
         raise StoreError(str(reply["error"]))
+
+
+def _era(reply: Frame) -> Era:
+    """What the store process has not flushed, in an answer with entries."""
+    return Era(_int(reply, "epoch"), _int(reply, "since"))
 
 
 def _int(reply: Frame, name: str) -> int:

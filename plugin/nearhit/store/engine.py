@@ -18,6 +18,7 @@ import qdrant_edge as edge
 from nearhit.errors import StoreError
 from nearhit.store.base import (
     Entry,
+    Era,
     Page,
     Search,
     check_entry,
@@ -26,6 +27,7 @@ from nearhit.store.base import (
     check_search,
     is_live,
 )
+from nearhit.store.eviction import Bounds, Ledger, after_hits, at_first, size_of, victims
 from nearhit.store.folder import SCHEMA, SHARD, STORE, Meta, move_aside, read_meta, write_meta
 from nearhit.store.shard import as_store_error, create, load, points_of, unusable
 
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 200  # entries deleted at a time: 4 ms; one big delete by filter took 1.6 s at 100k
 EVICT = 100
+COUNT = 500  # entries whose bytes are counted at a time: 7 ms
 
 _FIELDS = (
     "scope",
@@ -46,37 +49,44 @@ _FIELDS = (
     "signature",
     "hits",
 )
+# Beside the entry: its place among those to evict, and its size.
+_NOTES = ["hits", "signature", "crf", "bytes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the engine did since it opened, and what it holds."""
+    """What the engine holds, and what became of the rest.
+
+    `bytes` is less than there are until they were counted, seconds after the start; `evicted`,
+    `expired` and `flushed` are since the store was made, `stale_puts` since it was opened.
+    """
 
     pid: int
     points: int
+    bytes: int
     epoch: int
     unsaved: int
     stale_puts: int
     evicted: int
-    swept: int
+    expired: int
+    flushed: int
     moved_aside: str
 
 
 class Engine:
     """One open shard with its meta. Make it with `Engine.open`."""
 
-    def __init__(
-        self, shard: edge.EdgeShard, store: Path, meta: Meta, max_entries: int, moved_aside: str
-    ) -> None:
+    def __init__(self, shard: edge.EdgeShard, store: Path, meta: Meta, moved_aside: str) -> None:
         self._shard = shard
         self._store = store
         self._meta = meta
-        self._max_entries = max_entries
+        self.bounds = Bounds()
         self._moved_aside = moved_aside
-        self._unsaved = self._stale_puts = self._evicted = self._swept = 0
+        self._ledger = Ledger()
+        self._unsaved = self._stale_puts = 0
 
     @classmethod
-    def open(cls, data_dir: Path, dimension: int, max_entries: int) -> "Engine":
+    def open(cls, data_dir: Path, dimension: int) -> "Engine":
         """Open the store of a folder, or start an empty one.
 
         A store of another schema or dimension, or one that is damaged, is moved aside and
@@ -86,17 +96,17 @@ class Engine:
             StoreError: The system refuses (disk full, no permission, already open).
         """
         store = data_dir / STORE
-        epoch, moved_aside = 0, ""
+        epoch, since, moved_aside = 0, 0, ""
         if store.exists():
             meta = read_meta(store)
             opened = unusable(meta, dimension) or load(store)
             if meta is not None and not isinstance(opened, str):
                 points = points_of(opened)
                 if points >= meta.floor:
-                    return cls(opened, store, meta, max_entries, moved_aside)
+                    return cls(opened, store, meta, moved_aside)
                 opened.close()
                 opened = f"damaged: {points} of at least {meta.floor} points are there"
-            epoch = 0 if meta is None else meta.epoch
+            epoch, since = (0, 0) if meta is None else (meta.epoch, meta.since)
             moved_aside = str(opened)
             target = move_aside(store, moved_aside.partition(":")[0])
             log.error("store moved to %s, starting empty: %s", target.name, moved_aside)
@@ -104,14 +114,19 @@ class Engine:
         # The shard before its meta: killed in between, the next start finds no meta and
         # moves an empty store aside.
         shard = create(store / SHARD, dimension)
-        meta = Meta(SCHEMA, dimension, epoch, floor=0)
+        meta = Meta(SCHEMA, dimension, epoch, floor=0, since=since)
         write_meta(store, meta)
-        return cls(shard, store, meta, max_entries, moved_aside)
+        return cls(shard, store, meta, moved_aside)
 
     @property
-    def epoch(self) -> int:
-        """The epoch that live entries carry."""
-        return self._meta.epoch
+    def era(self) -> Era:
+        """What is not flushed."""
+        return Era(self._meta.epoch, self._meta.since)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a bound is passed: `tend` is due."""
+        return self.bounds.is_passed(self.count(), self._ledger.bytes)
 
     @property
     def unsaved(self) -> int:
@@ -128,11 +143,13 @@ class Engine:
         return Stats(
             pid=pid,
             points=self.count(),
-            epoch=self.epoch,
+            bytes=self._ledger.bytes,
+            epoch=self._meta.epoch,
             unsaved=self._unsaved,
             stale_puts=self._stale_puts,
-            evicted=self._evicted,
-            swept=self._swept,
+            evicted=self._meta.evicted,
+            expired=self._meta.expired,
+            flushed=self._meta.flushed,
             moved_aside=self._moved_aside,
         )
 
@@ -142,7 +159,7 @@ class Engine:
         with as_store_error("get"):
             records = self._shard.retrieve([entry_id], True, True)
         entries = [_to_entry(record) for record in records]
-        return next((entry for entry in entries if is_live(entry, now, self.epoch)), None)
+        return next((entry for entry in entries if is_live(entry, now, self.era)), None)
 
     def search(self, search: Search) -> list[Entry]:
         """Return the nearest live entries, most similar first. See `Store.search`."""
@@ -156,19 +173,23 @@ class Engine:
             return [entry for entry in found if self._is_wanted(entry, search)]
         must += [
             edge.FieldCondition("fingerprint", match=edge.MatchValue(search.fingerprint)),
-            edge.FieldCondition("epoch", match=edge.MatchValue(self.epoch)),
+            edge.FieldCondition("epoch", match=edge.MatchValue(self._meta.epoch)),
         ]
         # Not dead rather than alive: half the time, for the range then matches few.
-        dead = edge.FieldCondition("expires_at", range=edge.RangeFloat(lte=search.now))
-        return self._nearest(search, edge.Filter(must=must, must_not=[dead]))
+        dead: list[Any] = [
+            edge.FieldCondition("expires_at", range=edge.RangeFloat(lte=search.now)),
+            edge.FieldCondition("created_at", range=edge.RangeFloat(lt=self._meta.since)),
+        ]
+        return self._nearest(search, edge.Filter(must=must, must_not=dead))
 
     def stale(self, fingerprint: str, after: UUID | None, limit: int, now: int) -> Page:
         """Return live entries that another encoder made. See `Store.stale`."""
         check_page(fingerprint, limit, now)
         wanted = edge.Filter(
             must=[
-                edge.FieldCondition("epoch", match=edge.MatchValue(self.epoch)),
+                edge.FieldCondition("epoch", match=edge.MatchValue(self._meta.epoch)),
                 edge.FieldCondition("expires_at", range=edge.RangeFloat(gt=now)),
+                edge.FieldCondition("created_at", range=edge.RangeFloat(gte=self._meta.since)),
             ],
             must_not=[edge.FieldCondition("fingerprint", match=edge.MatchAny([fingerprint, ""]))],
         )
@@ -185,66 +206,70 @@ class Engine:
     def exchange(self, signature: str, entry: Entry) -> bool:
         """Replace the entry that still carries the signature. See `Store.exchange`."""
         check_entry(entry, self._meta.dimension)
-        if entry.epoch != self.epoch:
-            return False
-        with as_store_error("get"):
-            records = self._shard.retrieve([entry.id], ["signature", "hits"], False)
-        stored = next((record.payload or {} for record in records), {})
+        stored = self._noted(entry.id)
         if stored.get("signature") != signature:
             return False
-        return self.put(replace(entry, hits=int(stored.get("hits", 0))))
+        return self._write(replace(entry, hits=stored["hits"]), stored["crf"], stored["bytes"])
 
     def put(self, entry: Entry) -> bool:
         """Store the entry unless its epoch is another; tell whether. See `Store.put`."""
         check_entry(entry, self._meta.dimension)
-        if entry.epoch != self.epoch:
+        crf, before = at_first(entry.created_at), self._noted(entry.id).get("bytes", 0)
+        return self._write(entry, crf, before)
+
+    def _write(self, entry: Entry, crf: int, before: int) -> bool:
+        """Write an entry in place of one of `before` bytes, unless it is flushed already."""
+        if entry.epoch != self._meta.epoch or entry.created_at < self._meta.since:
             self._stale_puts += 1
             return False
+        size = size_of(entry)
         # An exact-only entry has no vector: Edge takes a point without one, and no search
         # finds it.
         vector: Any = {} if entry.vector is None else entry.vector.tolist()
-        payload = {name: getattr(entry, name) for name in _FIELDS}
+        payload = {name: getattr(entry, name) for name in _FIELDS} | {"crf": crf, "bytes": size}
         point = edge.Point(entry.id, vector, payload)
         with as_store_error("put"):
             self._shard.update(edge.UpdateOperation.upsert_points([point]))
         self._unsaved += 1
-        self._evict()
+        self._ledger.note(entry.id, size - before)
         return True
 
-    def touch(self, entry_id: UUID, hits: int) -> None:
-        """Add to the entry's hit count. See `Store.touch`."""
+    def touch(self, entry_id: UUID, hits: int, now: int) -> None:
+        """Count hits, for the entry and for its place among those to evict. See `Store.touch`."""
         check_int("hits", hits)
+        check_int("now", now)
+        stored = self._noted(entry_id)
+        if not stored or not hits:
+            return
+        counted = {
+            "hits": stored["hits"] + hits,
+            "crf": after_hits(stored["crf"], hits, now),
+        }
         with as_store_error("touch"):
-            for record in self._shard.retrieve([entry_id], ["hits"], False):
-                total = int((record.payload or {}).get("hits", 0)) + hits
-                update = edge.UpdateOperation.set_payload([entry_id], {"hits": total})
-                self._shard.update(update)
-                self._unsaved += 1
+            self._shard.update(edge.UpdateOperation.set_payload([entry_id], counted))
+        self._unsaved += 1
 
     def delete(self, ids: Sequence[UUID]) -> None:
         """Remove these entries. See `Store.delete`."""
         for start in range(0, len(ids), CHUNK):
             self._delete_chunk(ids[start : start + CHUNK])
 
-    def advance_epoch(self) -> int:
-        """Flush all entries by one durable write, whatever their number; return the epoch."""
-        self._remember(replace(self._meta, epoch=self.epoch + 1))
-        return self.epoch
+    def flush(self, before: int | None = None) -> int:
+        """Flush entries by one durable write, whatever their number. See `Store.flush`."""
+        if before is None:
+            # Nothing of before is left to be older; a `since` of a clock that was ahead ends here.
+            self._remember(replace(self._meta, epoch=self._meta.epoch + 1, since=0))
+        else:
+            check_int("before", before)
+            self._remember(replace(self._meta, since=max(before, self._meta.since)))
+        return self._meta.epoch
 
-    def sweep(self, now: int) -> int:
-        """Delete up to `CHUNK` dead entries; return how many."""
-        dead = edge.Filter(
-            should=[
-                edge.FieldCondition("expires_at", range=edge.RangeFloat(lte=now)),
-                edge.FieldCondition("epoch", range=edge.RangeFloat(lt=self.epoch)),
-            ]
-        )
-        request = edge.ScrollRequest(limit=CHUNK, filter=dead, with_payload=False)
-        with as_store_error("sweep"):
-            records, _ = self._shard.scroll(request)
-        swept = self._delete_chunk([_to_uuid(record.id) for record in records])
-        self._swept += swept
-        return swept
+    def tend(self, now: int) -> bool:
+        """Do one batch of what the background does; tell whether there may be more to do.
+
+        The dead go before the living, and within a bound nothing that lives goes.
+        """
+        return bool(self._sweep(now) or self._count_bytes() or self._evict())
 
     def save(self) -> None:
         """Bring all to the disk and cut the write-ahead log: 3 to 280 ms, at times a second."""
@@ -276,37 +301,79 @@ class Engine:
             points = self._shard.query(request)
         return [_to_entry(point) for point in points]
 
+    def _noted(self, entry_id: UUID) -> Mapping[str, Any]:
+        """What is noted of a stored entry; empty where there is none."""
+        with as_store_error("get"):
+            records = self._shard.retrieve([entry_id], _NOTES, False)
+        return next((record.payload or {} for record in records), {})
+
     def _is_wanted(self, entry: Entry, search: Search) -> bool:
         """Whether an entry of the scope is what the search asks for."""
         is_ours = entry.fingerprint == search.fingerprint
-        return is_ours and is_live(entry, search.now, self.epoch)
+        return is_ours and is_live(entry, search.now, self.era)
 
-    def _evict(self) -> None:
-        """Delete the oldest entries while there are too many."""
-        while self.count() > self._max_entries:
-            oldest = edge.ScrollRequest(
-                limit=min(EVICT, max(1, self._max_entries // 10)),
-                with_payload=False,
-                order_by=edge.OrderBy("created_at", edge.Direction.Asc),
-            )
-            with as_store_error("evict"):
-                records, _ = self._shard.scroll(oldest)
-            evicted = self._delete_chunk([_to_uuid(record.id) for record in records])
-            if not evicted:
-                return
-            self._evicted += evicted
+    def _sweep(self, now: int) -> int:
+        """Delete up to `CHUNK` dead entries; return how many."""
+        expired = edge.FieldCondition("expires_at", range=edge.RangeFloat(lte=now))
+        flushed: list[Any] = [
+            edge.FieldCondition("epoch", range=edge.RangeFloat(lt=self._meta.epoch)),
+            edge.FieldCondition("created_at", range=edge.RangeFloat(lt=self._meta.since)),
+        ]
+        swept = self._delete_matching(edge.Filter(must=[expired]), "expired")
+        return swept or self._delete_matching(edge.Filter(should=flushed), "flushed")
 
-    def _delete_chunk(self, ids: Sequence[UUID]) -> int:
-        """Delete at most `CHUNK` points; return how many there were."""
+    def _delete_matching(self, dead: edge.Filter, counter: str) -> int:
+        """Delete up to `CHUNK` entries that a filter names."""
+        request = edge.ScrollRequest(limit=CHUNK, filter=dead, with_payload=False)
+        with as_store_error("sweep"):
+            records, _ = self._shard.scroll(request)
+        return self._delete_chunk([_to_uuid(record.id) for record in records], counter)
+
+    def _count_bytes(self) -> int:
+        """Count the bytes of the next entries after a start; return of how many."""
+        if self._ledger.is_whole:
+            return 0
+        after = self._ledger.counted
+        # The engine's offset includes the entry it names.
+        request = edge.ScrollRequest(offset=after, limit=COUNT, with_payload=["bytes"])
+        with as_store_error("count"):
+            records, _ = self._shard.scroll(request)
+        page = [(_to_uuid(one.id), int((one.payload or {})["bytes"])) for one in records]
+        page = [one for one in page if one[0] != after]
+        self._ledger.count(page)
+        return len(page)
+
+    def _evict(self) -> int:
+        """Delete up to `EVICT` of the weakest entries while a bound is passed; return how many."""
+        excess = self.bounds.excess(self.count(), self._ledger.bytes)
+        if excess == (0, 0):
+            return 0
+        weakest = edge.ScrollRequest(
+            limit=EVICT,
+            with_payload=["bytes"],
+            order_by=edge.OrderBy("crf", edge.Direction.Asc),
+        )
+        with as_store_error("evict"):
+            records, _ = self._shard.scroll(weakest)
+        sizes = {_to_uuid(one.id): int((one.payload or {})["bytes"]) for one in records}
+        return self._delete_chunk(victims(sizes, sizes.__getitem__, excess), "evicted")
+
+    def _delete_chunk(self, ids: Sequence[UUID], counter: str = "") -> int:
+        """Delete at most `CHUNK` points, count them in the meta; return how many there were."""
         with as_store_error("delete"):
-            there = [_to_uuid(r.id) for r in self._shard.retrieve(list(ids), False, False)]
+            records = self._shard.retrieve(list(ids), ["bytes"], False)
+            there = {_to_uuid(one.id): int((one.payload or {})["bytes"]) for one in records}
             if there:
                 # The lower floor first: the other way round, a kill in between would make
                 # a sound store look damaged.
-                floor = max(0, self._meta.floor - len(there))
-                self._remember(replace(self._meta, floor=floor))
+                changed = {"floor": max(0, self._meta.floor - len(there))}
+                if counter:
+                    changed[counter] = getattr(self._meta, counter) + len(there)
+                self._remember(replace(self._meta, **changed))
                 self._shard.update(edge.UpdateOperation.delete_points(list(there)))
                 self._unsaved += len(there)
+        for entry_id, size in there.items():
+            self._ledger.note(entry_id, -size)
         return len(there)
 
     def _remember(self, meta: Meta) -> None:

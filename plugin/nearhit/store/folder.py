@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nearhit.errors import ConfigError, StoreError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of what the folder holds; another one is moved aside, never converted."""
 
 LOCK = "store.lock"
@@ -43,12 +43,20 @@ class Meta:
         epoch: Entries of another epoch are flushed.
         floor: Points that must be there on opening. Edge loads a shard whose id mapping
             was cut (300 of 2,300 points) without a word; this notices.
+        since: Entries of an earlier second are flushed.
+        evicted: Entries removed for want of room, since the store was made.
+        expired: Entries removed because their time was over.
+        flushed: Entries removed after a flush.
     """
 
     schema: int
     dimension: int
     epoch: int
     floor: int
+    since: int = 0
+    evicted: int = 0
+    expired: int = 0
+    flushed: int = 0
 
 
 def read_meta(store: Path) -> Meta | None:

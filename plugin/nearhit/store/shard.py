@@ -74,6 +74,7 @@ def create(path: Path, dimension: int) -> edge.EdgeShard:
             ("epoch", edge.IntegerIndexParams(lookup=True, range=True)),
             ("expires_at", at),
             ("created_at", at),
+            ("crf", at),
         ):
             shard.update(operation.create_field_index(name, index))
         shard.flush()

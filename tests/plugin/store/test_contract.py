@@ -178,13 +178,13 @@ async def test_touch_adds_to_the_hits_and_changes_nothing_else(
 ) -> None:
     entry = make_entry(hits=1)
     await store.put(entry)
-    await store.touch(entry.id, 2)
-    await store.touch(entry.id, 4)
+    await store.touch(entry.id, 2, now)
+    await store.touch(entry.id, 4, now + 5)
     assert same(await store.get(entry.id, now), dataclasses.replace(entry, hits=7))
 
 
 async def test_touch_of_unknown_id_is_no_error(store: Store) -> None:
-    await store.touch(uuid5(NAMESPACE_URL, "nobody"), 1)
+    await store.touch(uuid5(NAMESPACE_URL, "nobody"), 1, 7)
     assert await store.count() == 0
 
 
@@ -299,7 +299,7 @@ async def test_exchange_replaces_the_entry_and_keeps_its_hits(
 ) -> None:
     old = make_entry(fingerprint="old", degrees=0)
     await store.put(old)
-    await store.touch(old.id, 5)  # between the page and the exchange
+    await store.touch(old.id, 5, now)  # between the page and the exchange
     new = dataclasses.replace(old, vector=at(90), fingerprint="encoder", signature="cd" * 32)
     assert await store.exchange(old.signature, new)
     assert same(await store.get(old.id, now), dataclasses.replace(new, hits=5))

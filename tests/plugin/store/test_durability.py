@@ -179,9 +179,9 @@ async def test_process_told_to_end_saves_first(
 
 
 def test_store_that_another_owner_holds_is_refused_and_stays_where_it_is(tmp_path: Path) -> None:
-    engine = Engine.open(tmp_path, 8, 100)
+    engine = Engine.open(tmp_path, 8)
     with pytest.raises(StoreError, match="failed to load"):
-        Engine.open(tmp_path, 8, 100)
+        Engine.open(tmp_path, 8)
     assert list(tmp_path.iterdir()) == [tmp_path / STORE]
     engine.close()
 
