@@ -12,6 +12,7 @@ from typing import Final
 from nearhit.guards.actors import actors
 from nearhit.guards.direction import direction
 from nearhit.guards.entities import entities
+from nearhit.guards.formula import formula
 from nearhit.guards.literals import literals
 from nearhit.guards.numbers import numbers
 from nearhit.guards.order import order
@@ -26,6 +27,7 @@ GUARDS: Final[Mapping[str, Guard]] = {
     "entities": entities,
     "polarity": polarity,
     "literals": literals,
+    "formula": formula,
     "direction": direction,
     "order": order,
     "payload": payload,

@@ -1,14 +1,16 @@
 """The opposite: enable and disable, before and after, with and without, does and does not.
 
 Antonyms: vetoes where one question has a word of one side and none of the other side, and the other
-question the reverse. Left out are pairs about which one answer serves both ("is it safe?", "is it
-unsafe?"; legal, possible, better): measured, they cost about as many duplicates as they save.
+question the reverse; or where one word in all is another, and is its opposite. Left out are pairs
+about which one answer serves both ("is it safe?", "is it unsafe?"; legal, possible, better):
+measured, they cost about as many duplicates as they save.
 
 Negation: vetoes where one question is negated, the other is not, and at most one other word of
 meaning differs. Only then: people ask "why can't I log in" also as "log-in fails".
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
@@ -181,7 +183,17 @@ def polarity(stored: str, asked: str) -> bool:
     is_opposite = (
         _is_opposed(stored, asked) or _is_prefixed(stored, asked) or _is_negated(stored, asked)
     )
-    return is_opposite and shares_words(stored, asked)
+    return (is_opposite and shares_words(stored, asked)) or _is_replaced(stored, asked)
+
+
+def _is_replaced(stored: str, asked: str) -> bool:
+    """Whether one word is another and its opposite, wherever either stands besides."""
+    ours, theirs = Counter(words(stored)), Counter(words(asked))
+    left, right = ours - theirs, theirs - ours
+    if not left.total() == right.total() == 1:
+        return False
+    (one,), (other,) = left, right
+    return any((line, not side) in _PLACES.get(other, ()) for line, side in _PLACES.get(one, ()))
 
 
 def _is_opposed(stored: str, asked: str) -> bool:
