@@ -22,7 +22,7 @@ import numpy as np
 from nearhit.errors import StoreError
 from nearhit.store.base import Entry, Vector
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_FRAME_BYTES = 64 * 2**20
 
 _PREFIX = struct.Struct("!III")
@@ -35,6 +35,7 @@ _PLAIN = (
     "epoch",
     "signature",
     "hits",
+    "tenant",
 )
 
 
