@@ -17,7 +17,7 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nearhit import entries, overview
+from nearhit import entries, overview, page
 from nearhit.access import (
     Key,
     Reader,
@@ -74,6 +74,7 @@ def add_routes(cache: Cache, witness: Witness, reader: Reader) -> None:
     app.include_router(_router(cache, witness, reader))
     app.include_router(overview.router(cache, witness, reader))
     app.include_router(entries.router(cache, reader))
+    app.include_router(page.router())
     app.openapi_schema = None  # made anew, with these
 
 
