@@ -31,13 +31,13 @@ from nearhit.store.base import (
     is_live,
 )
 from nearhit.store.folder import SCHEMA, SHARD, STORE, Meta, move_aside, read_meta, write_meta
-from nearhit.store.shard import as_store_error, create, load, points_of, unusable
+from nearhit.store.shard import TENANT, as_store_error, create, load, points_of, unusable
 
 log = logging.getLogger(__name__)
 
 CHUNK = 200  # entries deleted at a time: 4 ms; one big delete by filter took 1.6 s at 100k
 EVICT = 100
-SCAN = 500  # questions that one call of `browse` compares with a text
+SCAN = 200  # questions that one call of `browse` compares with a text
 
 _FIELDS = (
     "scope",
@@ -154,21 +154,7 @@ class Engine:
     def search(self, search: Search) -> list[Entry]:
         """Return the nearest live entries, most similar first. See `Store.search`."""
         check_search(search, self._meta.dimension)
-        must: list[Any] = [edge.FieldCondition("scope", match=edge.MatchValue(search.scope))]
-        found = self._nearest(search.vector, search.limit, edge.Filter(must=must))
-        # With the scope alone it took 1.9 ms at 20k of one scope, with the rest beside it 12 to
-        # 19: the engine then looks at every point. Where all that is nearest may be served, the
-        # rest would have changed nothing.
-        if len(found) < search.limit or all(self._is_wanted(entry, search) for entry in found):
-            return [entry for entry in found if self._is_wanted(entry, search)]
-        must += [
-            edge.FieldCondition("fingerprint", match=edge.MatchValue(search.fingerprint)),
-            edge.FieldCondition("epoch", match=edge.MatchValue(self.epoch)),
-        ]
-        # Not dead rather than alive: half the time, for the range then matches few.
-        dead = edge.FieldCondition("expires_at", range=edge.RangeFloat(lte=search.now))
-        wanted = edge.Filter(must=must, must_not=[dead])
-        return self._nearest(search.vector, search.limit, wanted)
+        return self._live_nearest(search, "scope", search.scope)
 
     def stale(self, fingerprint: str, after: UUID | None, limit: int, now: int) -> Page:
         """Return live entries that another encoder made. See `Store.stale`."""
@@ -193,17 +179,15 @@ class Engine:
     def browse(self, browse: Browse) -> Listing:
         """Return live entries of all scopes. See `Store.browse`."""
         check_browse(browse, self._meta.dimension)
+        if browse.vector is not None:
+            search = Search("", browse.fingerprint, browse.vector, browse.limit, browse.now)
+            return Listing(self._live_nearest(search, TENANT, browse.tenant), None)
         must: list[Any] = [
             edge.FieldCondition("epoch", match=edge.MatchValue(self.epoch)),
             edge.FieldCondition("expires_at", range=edge.RangeFloat(gt=browse.now)),
         ]
         if browse.tenant is not None:
-            must.append(edge.FieldCondition("tenant", match=edge.MatchValue(browse.tenant)))
-        if browse.vector is not None:
-            name = edge.MatchValue(browse.fingerprint)
-            must.append(edge.FieldCondition("fingerprint", match=name))
-            nearest = self._nearest(browse.vector, browse.limit, edge.Filter(must=must))
-            return Listing(nearest, None)
+            must.append(edge.FieldCondition(TENANT, match=edge.MatchValue(browse.tenant)))
         # The engine's offset includes the entry it names: one more is asked for and dropped.
         seen = SCAN if browse.contains else browse.limit
         request = edge.ScrollRequest(
@@ -311,6 +295,26 @@ class Engine:
         finally:
             with as_store_error("close"):
                 self._shard.close()
+
+    def _live_nearest(self, search: Search, field: str, value: str | None) -> list[Entry]:
+        """The nearest live entries whose field has a value; None: any."""
+        must: list[Any] = []
+        if value is not None:
+            must.append(edge.FieldCondition(field, match=edge.MatchValue(value)))
+        found = self._nearest(search.vector, search.limit, edge.Filter(must=must))
+        # With the scope alone it took 1.9 ms at 20k of one scope, with the rest beside it 12 to
+        # 19: the engine then looks at every point. Where all that is nearest may be served, the
+        # rest would have changed nothing.
+        if len(found) < search.limit or all(self._is_wanted(entry, search) for entry in found):
+            return [entry for entry in found if self._is_wanted(entry, search)]
+        must += [
+            edge.FieldCondition("fingerprint", match=edge.MatchValue(search.fingerprint)),
+            edge.FieldCondition("epoch", match=edge.MatchValue(self.epoch)),
+        ]
+        # Not dead rather than alive: half the time, for the range then matches few.
+        dead = edge.FieldCondition("expires_at", range=edge.RangeFloat(lte=search.now))
+        wanted = edge.Filter(must=must, must_not=[dead])
+        return self._nearest(search.vector, search.limit, wanted)
 
     def _nearest(self, vector: Vector, limit: int, wanted: edge.Filter) -> list[Entry]:
         """The nearest entries that a filter lets through, most similar first."""
