@@ -228,7 +228,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=4999)
     options = parser.parse_args()
-    uvicorn.run(create_app(Script()), host="127.0.0.1", port=options.port, log_level="warning")
+    app = create_app(Script())
+    # A connection that is closed just as the proxy takes it up again is an error to its client.
+    uvicorn.run(
+        app, host="127.0.0.1", port=options.port, log_level="warning", timeout_keep_alive=600
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A headless Chromium that opens a file, over its own debugging protocol."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -39,20 +40,42 @@ class Tab:
             if told.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
                 self.complaints.append(told["params"])
 
-    def open(self, path: Path, width: int) -> None:
+    def open(self, path: Path | str, width: int) -> None:
+        url = path.as_uri() if isinstance(path, Path) else path
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=url)
         until = time.monotonic() + START_S
-        ready = f"document.readyState == 'complete' && location.href == {path.as_uri()!r}"
+        ready = f"document.readyState == 'complete' && location.href == {url!r}"
         while not self.evaluate(ready):
             assert time.monotonic() < until, "the page did not load"
             time.sleep(0.05)
 
     def evaluate(self, expression: str) -> Any:
         return self.call("Runtime.evaluate", expression=expression)["result"].get("value")
+
+    def wait_for(self, expression: str) -> None:
+        """Wait until an expression is true."""
+        until = time.monotonic() + START_S
+        while not self.evaluate(f"Boolean({expression})"):
+            shown = self.evaluate("document.body.innerText")
+            assert time.monotonic() < until, f"{expression} did not come true; shown: {shown}"
+            time.sleep(0.05)
+
+    def use(self, *, is_dark: bool) -> None:
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def press(self, key: str, *, code: int, text: str = "") -> None:
+        given = {"key": key, "windowsVirtualKeyCode": code, "text": text}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **given)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **given)
+
+    def screenshot(self, path: Path, *, is_whole: bool = True) -> None:
+        taken = self.call("Page.captureScreenshot", captureBeyondViewport=is_whole)
+        path.write_bytes(base64.b64decode(taken["data"]))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from nearhit.encoder import Encoding, Unencodable, Vector
 from nearhit.errors import EncoderError
 from nearhit.evidence.journal import Decision, new_id
 from nearhit.store import Entry, Neighbour
-from nearhit.store.base import Page, Search, rank
+from nearhit.store.base import Browse, Listing, Page, Search, rank
 from nearhit.store.engine import Engine
 from nearhit.store.eviction import Bounds
 
@@ -58,6 +58,9 @@ class InProcessStore:
 
     async def delete(self, ids: Sequence[UUID]) -> None:
         self.engine.delete(ids)
+
+    async def browse(self, browse: Browse) -> Listing:
+        return self.engine.browse(browse)
 
     async def stale(self, fingerprint: str, after: UUID | None, limit: int, now: int) -> Page:
         return self.engine.stale(fingerprint, after, limit, now)

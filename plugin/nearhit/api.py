@@ -2,59 +2,39 @@
 
     POST   /nearhit/feedback   {"decision": "<x-nearhit-decision of an answer>", "label": "wrong"}
     POST   /nearhit/explain    a chat request: what would become of it, and why; nothing is served
-    GET    /nearhit/stats      requests, tokens, entries, evidence               proxy admins only
     POST   /nearhit/flush      {"all": true}, {"model": "..."}, {"tenant": [..]} or {"text": "..."},
                                each perhaps with {"before": a time}              admins only
     DELETE /nearhit/entries/ID                                                   admins only
 
-A key labels what its own tenant was served, and explains among its own tenant's answers; a proxy
-admin labels anything. Which keys may call a route at all is LiteLLM's to decide; the request header
-`x-nearhit-feedback: wrong` needs no route.
+`overview`, `entries` and `page` add theirs. A key labels what its own tenant was served, and
+explains among its own tenant's answers; a proxy admin labels anything. Which keys may call a route
+at all is LiteLLM's to decide; the request header `x-nearhit-feedback: wrong` needs no route.
 """
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, HTTPException
-from litellm.proxy._types import LitellmUserRoles
-from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
+from fastapi import APIRouter, HTTPException
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from nearhit import entries, overview, page
+from nearhit.access import (
+    Key,
+    Reader,
+    Tenant,
+    admins_only,
+    available,
+    check_tenant,
+    is_admin,
+)
 from nearhit.cache import Cache, Lookup
 from nearhit.decision import Bypass, Hit
-from nearhit.errors import NearhitError
 from nearhit.evidence.witness import Witness
-from nearhit.metrics import HELD
-from nearhit.request import Question
 
-_DAYS = 30
 _Name = Annotated[str, Field(max_length=1000)]  # each flush is kept, and read every second
-Key = Annotated[Any, Depends(user_api_key_auth)]
-
-
-class Reader(Protocol):
-    """Reads requests as the hook does."""
-
-    @property
-    def is_believed(self) -> bool:
-        """Whether a client's word about an answer holds: it then has that answer to itself."""
-
-    def question_of(self, key: Any, body: dict[str, Any]) -> Question | Bypass:
-        """Return the question that a chat request of this key asks."""
-
-    def digest_of(self, key: Any) -> str | None:
-        """Return the digest of the tenant that a key belongs to; None: of none."""
-
-    def tenant_digest(self, tenant: list[str]) -> str:
-        """Return the digest of a tenant that is named, such as ``["team", "red"]``."""
-
-    def text_digest(self, text: str) -> str:
-        """Return the digest of a question's text."""
 
 
 class Feedback(BaseModel):
@@ -116,6 +96,10 @@ def add_routes(cache: Cache, witness: Witness, reader: Reader) -> None:
     kept = [route for route in app.router.routes if not _is_ours(route)]
     app.router.routes[:] = kept
     app.include_router(_router(cache, witness, reader))
+    app.include_router(overview.router(cache, witness, reader))
+    app.include_router(entries.router(cache, reader))
+    app.include_router(page.router())
+    app.openapi_schema = None  # made anew, with these
 
 
 def _is_ours(route: Any) -> bool:
@@ -128,80 +112,64 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
     @router.post("/feedback")
     async def feedback(given: Feedback, key: Key) -> dict[str, str]:
         """Say of an answer that it was wrong, or right after all."""
-        decision = await _available(witness.get, given.decision)
+        decision = await available(witness.get, given.decision)
         is_own = decision is not None and decision.tenant == reader.digest_of(key)
-        if decision is None or not (is_own or _is_admin(key)):
+        if decision is None or not (is_own or is_admin(key)):
             # The same for both: nobody learns which decisions there are.
             raise HTTPException(404, "decision must be one that this key was served")
-        if _is_admin(key):
-            await _available(witness.label, given.decision, given.label, "person")
+        if is_admin(key):
+            await available(witness.label, given.decision, given.label, "person")
         else:
             believed = reader.is_believed
             label = partial(witness.label, is_believed=believed)
-            await _available(label, given.decision, given.label, "client")
+            await available(label, given.decision, given.label, "client")
         return {"decision": given.decision, "label": given.label}
 
     @router.post("/explain")
-    async def explain(body: dict[str, Any], key: Key) -> dict[str, Any]:
-        """Tell what would become of a chat request of this key, and why."""
+    async def explain(body: dict[str, Any], key: Key, tenant: Tenant = None) -> dict[str, Any]:
+        """Tell what would become of a chat request of this key, and why.
+
+        A proxy admin may name another tenant.
+        """
+        if tenant is not None:
+            admins_only(key)
+            check_tenant(tenant, reader.settings)
         try:
-            found = reader.question_of(key, body)
+            found = (
+                reader.question_of(key, body)
+                if tenant is None
+                else reader.question_by(tenant, body)
+            )
         except Exception:  # noqa: BLE001 - a body may hold anything
             raise HTTPException(400, "body must be a chat request") from None
         if isinstance(found, Bypass):
             return {"outcome": "bypass", "reason": found.reason}
-        return _explained(await _available(cache.explain, found))
-
-    @router.get("/stats")
-    async def stats(key: Key) -> dict[str, Any]:
-        """Sum up the last 30 days and the state of things."""
-        _admins_only(key)
-        belief = cache.watch.belief
-        held = await _available(cache.held)
-        return {
-            "days": _DAYS,
-            "tally": [asdict(one) for one in await _available(witness.tally, _DAYS)],
-            "entries": await _available(cache.count),
-            "store": {name: held[name] for name in HELD},
-            "decider": cache.decider,
-            "quarantined": sum(map(len, belief.quarantine.values())),
-            "live_wrong_share": asdict(belief.live),
-            "tightened": belief.tightened,
-            "calibrated": belief.calibrated,
-        }
+        return _explained(await available(cache.explain, found))
 
     @router.post("/flush")
     async def flush(given: Flush, key: Key) -> dict[str, Any]:
         """Forget answers, durably; other workers obey within a second or two."""
-        _admins_only(key)
+        admins_only(key)
         if given.all:
-            await _available(cache.flush, given.before_s)
+            await available(cache.flush, given.before_s)
         else:
             what = f"model:{given.model}"
             if given.tenant is not None:
                 what = f"tenant:{reader.tenant_digest(given.tenant)}"
             elif given.text is not None:
                 what = f"text:{reader.text_digest(given.text)}"
-            await _available(witness.flush, what, given.before_s)
+            await available(witness.flush, what, given.before_s)
         shown = given.model_dump(mode="json", exclude_none=True)
         return {"flushed": shown, "at": int(time.time())}
 
     @router.delete("/entries/{entry}")
     async def delete(entry: UUID, key: Key) -> dict[str, str]:
         """Forget one answer, named by `x-nearhit-entry`."""
-        _admins_only(key)
-        await _available(cache.delete, entry)
+        admins_only(key)
+        await available(cache.delete, entry)
         return {"deleted": str(entry)}
 
     return router
-
-
-async def _available(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Wait for a part that may be down."""
-    try:
-        return await call(*arguments)
-    except NearhitError as error:
-        raise HTTPException(503, f"nearhit cannot tell now: {error}") from None
 
 
 def _explained(lookup: Lookup) -> dict[str, Any]:
@@ -222,12 +190,3 @@ def _explained(lookup: Lookup) -> dict[str, Any]:
         for one in lookup.candidates
     ]
     return found
-
-
-def _admins_only(key: Any) -> None:
-    if not _is_admin(key):
-        raise HTTPException(403, "this route is for proxy admins")
-
-
-def _is_admin(key: Any) -> bool:
-    return bool(getattr(key, "user_role", None) == LitellmUserRoles.PROXY_ADMIN)

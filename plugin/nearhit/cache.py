@@ -10,6 +10,7 @@ question apart): whatever breaks, the outcome is a miss whose reason says what.
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -22,10 +23,12 @@ from nearhit.errors import ConfigError, EncoderBusy, EncoderError, StoreBusy, St
 from nearhit.evidence.watch import Watch
 from nearhit.flights import Flight, Flights
 from nearhit.matching import Verifier, judge, weigh
-from nearhit.metrics import LOOKUP_SECONDS, STORED, UNSTORED, FaultLog
+from nearhit.metrics import ENTRIES, LOOKUP_SECONDS, STORED, UNSTORED, FaultLog, stage
+from nearhit.reembed import encode_in_turn
 from nearhit.request import Question, text_digest
 from nearhit.signing import is_authentic, sign
 from nearhit.store import Entry, Store
+from nearhit.store.base import Browse, Listing
 
 # Off the request path nothing waits for it; a hung store must still not pile up tasks.
 _WRITE_TIMEOUT_S = 10.0
@@ -75,6 +78,8 @@ class Cache:
         self.encoder = encoder
         self.verifier = verifier
         self.watch = Watch(settings, clock)
+        # Of the newest look-ups, for a person who looks on.
+        self.lookups_s: deque[float] = deque(maxlen=1000)
 
     async def answer(self, question: Question, directives: Directives = _NO_DIRECTIVES) -> Lookup:
         """Decide one question; a miss may come back with a flight that the caller must end."""
@@ -92,7 +97,9 @@ class Cache:
         except Exception as error:  # noqa: BLE001 - fail open: whatever it is, the model answers
             self._faults.record("lookup", "error", error)
             lookup.outcome = Miss("error")
-        LOOKUP_SECONDS.observe(time.perf_counter() - start)
+        took_s = time.perf_counter() - start
+        LOOKUP_SECONDS.observe(took_s)
+        self.lookups_s.append(took_s)
         if isinstance(lookup.outcome, Miss):
             if not directives.only_if_cached:
                 await self._coalesce(lookup)
@@ -129,7 +136,9 @@ class Cache:
 
     async def count(self) -> int:
         """Return how many answers are held, expired ones until they are swept."""
-        return await self._store.count()
+        count = await self._store.count()
+        ENTRIES.set(count)
+        return count
 
     async def held(self) -> Mapping[str, int | str]:
         """Return what is held and what was removed; see `Store.stats`."""
@@ -138,9 +147,10 @@ class Cache:
     async def _look_up(self, lookup: Lookup, *, in_full: bool = False) -> Hit | Miss:
         """Decide; in full: verify all candidates even where the nearest is sure enough."""
         question, now = lookup.question, int(self._clock())
-        lookup.epoch, entry = await asyncio.gather(
-            self._store.epoch(), self._store.get(question.id, now)
-        )
+        with stage("exact"):
+            lookup.epoch, entry = await asyncio.gather(
+                self._store.epoch(), self._store.get(question.id, now)
+            )
         if entry is not None and entry.text == question.text and self._is_ours(entry, question):
             if _is_too_old(entry, lookup):
                 return Miss("too_old")
@@ -149,27 +159,32 @@ class Cache:
             return Miss(question.exact_only)
         if self.encoder is None:
             return Miss("no_encoder")
-        encoded = await self.encoder.encode(question.text, question.tenant)
+        with stage("encode"):
+            encoded = await self.encoder.encode(question.text, question.tenant)
         if isinstance(encoded, Unencodable):
             return Miss(encoded.reason)
         lookup.vector = encoded
-        neighbours = await self._store.search(
-            question.scope, self.encoder.fingerprint, encoded, self._settings.candidates, now
-        )
+        with stage("search"):
+            neighbours = await self._store.search(
+                question.scope, self.encoder.fingerprint, encoded, self._settings.candidates, now
+            )
         ours = [found for found in neighbours if self._is_ours(found.entry, question)]
         young = [found for found in ours if not _is_too_old(found.entry, lookup)]
         if ours and not young:
             return Miss("too_old")
         verifier = self.verifier
+        if not ours:
+            return Miss("nothing_near")
         settings = self._settings.of_model(question.model)
         threshold = threshold_of(settings, verifier)
         weighed = weigh(question.text, young, self._settings.guards, verifier)
-        lookup.candidates = await judge(
-            question.text,
-            self.watch.forbid(weighed, encoded),
-            verifier,
-            math.inf if in_full else self.watch.threshold(threshold, settings),
-        )
+        with stage("verify"):
+            lookup.candidates = await judge(
+                question.text,
+                self.watch.forbid(weighed, encoded),
+                verifier,
+                math.inf if in_full else self.watch.threshold(threshold, settings),
+            )
         return self.watch.decide(lookup.candidates, threshold, settings)
 
     @property
@@ -194,15 +209,27 @@ class Cache:
 
     def keep(self, lookup: Lookup, completion: str) -> None:
         """Store a complete answer in the background, and give it to those who wait for it."""
+        entry = self._entry_of(lookup, completion)
+        if isinstance(entry, str):
+            self.drop(lookup, entry)
+            return
+        if lookup.flight is not None:
+            lookup.flight.land(entry)
+        if lookup.epoch is None:  # the store did not answer before; do not pile up writes on it
+            UNSTORED.labels("store_failed").inc()
+            self._retire(lookup)
+            return
+        self._spawn(self._put(lookup, entry))
+
+    def _entry_of(self, lookup: Lookup, completion: str) -> Entry | str:
+        """Return what is to be stored, unsigned and without its vector, or why nothing is."""
         question, now = lookup.question, int(self._clock())
         size = len(question.text.encode()) + len(completion.encode())
         if size > self._settings.store.max_entry_bytes:
-            self.drop(lookup, "too_large")
-            return
+            return "too_large"
         if self._is_flushed(lookup):
-            self.drop(lookup, "flushed")
-            return
-        entry = Entry(
+            return "flushed"
+        return Entry(
             id=question.id,
             scope=question.scope,
             fingerprint="",
@@ -213,14 +240,57 @@ class Cache:
             expires_at=now + self._ttl_s(lookup),
             epoch=lookup.epoch or 0,
             signature="",
+            tenant=question.tenant,
         )
-        if lookup.flight is not None:
-            lookup.flight.land(entry)
-        if lookup.epoch is None:  # the store did not answer before; do not pile up writes on it
-            UNSTORED.labels("store_failed").inc()
-            self._retire(lookup)
-            return
-        self._spawn(self._put(lookup, entry))
+
+    async def warm(self, question: Question, completion: str) -> str:
+        """Store an answer that nobody has asked for yet, as `keep` does; what is there stays.
+
+        Returns:
+            ``stored``, ``present``, ``too_large`` or ``flushed`` (in this very second).
+
+        Raises:
+            StoreError: as the store.
+            EncoderError: as the encoder, or there is none yet.
+        """
+        if self.encoder is None:
+            raise EncoderError("the encoder must be loaded to store questions, it is not yet")
+        lookup = Lookup(question, Miss("warm"), asked_at=int(self._clock()))
+        lookup.epoch, there = await asyncio.gather(
+            self._store.epoch(), self._store.get(question.id, lookup.asked_at)
+        )
+        if there is not None and there.text == question.text and self._is_ours(there, question):
+            return "present"
+        entry = self._entry_of(lookup, completion)
+        if isinstance(entry, str):
+            return entry
+        if question.exact_only is None:
+            encoded = await encode_in_turn(self.encoder, question.text)
+            lookup.vector = None if isinstance(encoded, Unencodable) else encoded
+        await self._put(lookup, entry)
+        return "stored"
+
+    async def browse(self, browse: Browse) -> Listing:
+        """Return entries for a person who looks on: those that may be served to somebody.
+
+        Raises:
+            StoreError: as the store.
+        """
+        found = await self._store.browse(browse)
+        return Listing([one for one in found.entries if self._is_shown(one)], found.next)
+
+    async def show(self, entry_id: UUID) -> Entry | None:
+        """Return one such entry.
+
+        Raises:
+            StoreError: as the store.
+        """
+        entry = await self._store.get(entry_id, int(self._clock()))
+        return entry if entry is not None and self._is_shown(entry) else None
+
+    def _is_shown(self, entry: Entry) -> bool:
+        flushed_at = self.watch.flushed_at(entry.tenant, entry.model)
+        return is_authentic(entry, self._secret) and entry.created_at > flushed_at
 
     def _ttl_s(self, lookup: Lookup) -> int:
         """Life of an answer: the shortest that settings, kind of question and client ask for."""

@@ -6,8 +6,9 @@ nearhit encode FILE                  show vectors and similarities
 nearhit reembed                      give stored questions vectors of a new encoder
 nearhit report                       what was served, or would have been, and what was wrong
 nearhit calibrate                    label decisions, find the threshold that keeps a precision
-nearhit export                       decisions as training data
+nearhit export                       decisions as training data, or all stored answers
 nearhit stats, explain, flush, delete, feedback     talk to a running proxy
+nearhit entries, warm                look at stored answers, store answers from elsewhere
 """
 
 import argparse
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nearhit import __version__, config, remote
+from nearhit import __version__, config, entry_commands, remote
 from nearhit.encoder.commands import add_commands
 from nearhit.errors import ConfigError, NearhitError
 from nearhit.evidence import commands as evidence
@@ -33,6 +34,8 @@ _EXAMPLES = """examples:
   nearhit calibrate router_config.yaml --judge gpt-4o --write   a threshold from your own traffic
   nearhit explain "How do I sort a list?" --model gpt-4o-mini   a hit or a miss, and why
   nearhit flush --model gpt-4o-mini         forget what that model group has answered
+  nearhit entries --meaning "clean a kettle"                    the stored questions nearest to it
+  nearhit warm faq.jsonl --model gpt-4o-mini --tenant team red  answers before anybody asks
   nearhit export router_config.yaml --out decisions.jsonl       for `nearhit-train mine`
 """
 
@@ -54,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_commands(commands)
     evidence.add_commands(commands)
     remote.add_commands(commands)
+    entry_commands.add_commands(commands)
     options = parser.parse_args(argv)
     try:
         return int(options.run(options))

@@ -42,9 +42,10 @@ from nearhit.directives import Directives, read_directives
 from nearhit.encoder.base import DIMENSION
 from nearhit.errors import NearhitError
 from nearhit.evidence.judge import answer_text
+from nearhit.evidence.ledger import name_of, sums_of
 from nearhit.evidence.witness import Witness
 from nearhit.headers import DECISION, describe, not_asked, says_wrong
-from nearhit.metrics import FaultLog, count_held, count_outcome
+from nearhit.metrics import FaultLog, count_held, count_outcome, count_sums
 from nearhit.request import (
     HARMLESS,
     Policy,
@@ -89,6 +90,16 @@ class _Call:
     is_shadow: bool = False
     directives: Directives = field(default_factory=Directives)
     request: completion.JSON = field(default_factory=dict)  # what the model would be asked
+
+    @property
+    def outcome(self) -> str | None:
+        """How the ledger calls what became of a chat request; None: it was none."""
+        if self.bypass is not None:
+            return None if self.bypass.reason == "call_type" else "bypass"
+        found = None if self.lookup is None else self.lookup.outcome
+        if isinstance(found, Hit) and (self.is_shadow or self.is_replayed):
+            return f"{'shadow' if self.is_shadow else 'hit'}_{found.kind}"
+        return None if found is None else "miss"
 
 
 class NearhitHook(CustomLogger):
@@ -198,9 +209,22 @@ class NearhitHook(CustomLogger):
         return True
 
     def _read(
-        self, call: _Call, key: Any, data: dict[str, Any], call_type: str
+        self,
+        call: _Call,
+        key: Any,
+        data: dict[str, Any],
+        call_type: str,
+        tenant: tuple[str, ...] | None = None,
     ) -> Question | Bypass:
-        """Return the question that this request asks, or why it is none for the cache."""
+        """Return the question that this request asks, or why it is none for the cache.
+
+        Args:
+            call: where it is noted what the model would be asked.
+            key: who asks, as LiteLLM's authentication says.
+            data: the request.
+            call_type: LiteLLM's name of the route.
+            tenant: whose question it is where a proxy admin says so; never of a request.
+        """
         mode = self.settings.of_model(str(data.get("model"))).mode
         if mode == "off":
             return Bypass("mode_off")
@@ -217,7 +241,7 @@ class NearhitHook(CustomLogger):
             call.directives = asked
         if asked.refusal is not None or is_off(key):
             return Bypass(asked.refusal or "key")
-        tenant = tenant_of(key, self.settings.scope)
+        tenant = tenant or tenant_of(key, self.settings.scope)
         if tenant is None:
             return Bypass("no_identity")
         body = {
@@ -236,6 +260,10 @@ class NearhitHook(CustomLogger):
     def question_of(self, key: Any, body: dict[str, Any]) -> Question | Bypass:
         """Return the question that a chat request of this key asks."""
         return self._read(_Call(), key, body, _CHAT)
+
+    def question_by(self, tenant: list[str], body: dict[str, Any]) -> Question | Bypass:
+        """Return the question that a chat request of a named tenant asks."""
+        return self._read(_Call(), None, body, _CHAT, tuple(tenant))
 
     @property
     def is_believed(self) -> bool:
@@ -332,26 +360,44 @@ class NearhitHook(CustomLogger):
 
     def _describe(self, call: _Call) -> dict[str, str]:
         """Say what the cache did, and write a hit down."""
-        outcome = call.bypass or (call.lookup.outcome if call.lookup is not None else None)
+        outcome: Outcome | None = call.bypass or (
+            call.lookup.outcome if call.lookup is not None else None
+        )
         if outcome is None:
             return {}
         if isinstance(outcome, Hit) and not call.is_replayed and not call.is_shadow:
             outcome = Miss("not_replayable")  # LiteLLM does not ask a cache for this provider
         headers = describe(outcome, time.time(), is_shadow=call.is_shadow)
         if call.lookup is not None and self.witness is not None:
-            self._tally(self.witness, call, call.lookup.question.model, outcome)
             decision = self.witness.served(call.lookup, call.request) if call.is_replayed else None
             if decision is not None:
                 headers[DECISION] = decision
         return headers
 
-    def _tally(self, witness: Witness, call: _Call, model: str, outcome: Outcome) -> None:
-        """Count a request that was answered: its model is one that LiteLLM knows."""
-        if isinstance(outcome, Hit):
-            name = f"{'shadow' if call.is_shadow else 'hit'}_{outcome.kind}"
-            witness.count(model, name, outcome.entry.completion)
-        else:
-            witness.count(model, "miss")
+    async def async_log_success_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Note what an answered request cost, and what it would have cost, as LiteLLM says."""
+        try:
+            call = self._by_id.get(str(kwargs.get("litellm_call_id")))
+            outcome = None if call is None else call.outcome
+            if outcome is not None and self.witness is not None:
+                self._book(self.witness, outcome, kwargs["standard_logging_object"])
+        except Exception as error:  # noqa: BLE001 - a sum that is lost costs no answer
+            self._faults.record("evidence", "booking", error)
+
+    def _book(self, witness: Witness, outcome: str, payload: Mapping[str, Any]) -> None:
+        # Who asked is taken from here and not from the call: its id may be of a client's choice.
+        who = payload.get("metadata") or {}
+        token = who.get("user_api_key_hash") or who.get("user_api_key_user_id") or ""
+        team = name_of(who.get("user_api_key_team_id"))
+        is_hit = bool(payload.get("cache_hit"))
+        if outcome.startswith("hit_") != is_hit:
+            return  # of another call with the same id, or another cache's hit
+        sums = sums_of(payload, outcome)
+        key = self.tenant_digest(["key", str(token)])
+        witness.book((key, team, name_of(payload.get("model_group")), outcome), sums)
+        count_sums(team, outcome, sums)
 
     async def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]

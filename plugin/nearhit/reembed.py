@@ -88,7 +88,7 @@ async def _migrate(
     store: Store, encoder: Encoder, secret: bytes, entries: Sequence[Entry], tally: Tally
 ) -> None:
     """Encode the questions of a page together, then exchange its entries one by one."""
-    encodings = await asyncio.gather(*(_encode(encoder, entry.text) for entry in entries))
+    encodings = await asyncio.gather(*(encode_in_turn(encoder, entry.text) for entry in entries))
     for entry, encoded in zip(entries, encodings, strict=True):
         if isinstance(encoded, Unencodable):
             new = replace(entry, vector=None, fingerprint="")
@@ -103,8 +103,8 @@ async def _migrate(
             tally.migrated += 1
 
 
-async def _encode(encoder: Encoder, text: str) -> Encoding:
-    """Encode one text; where `max_pending` is below the page, wait for a place."""
+async def encode_in_turn(encoder: Encoder, text: str) -> Encoding:
+    """Encode one text; where too many wait, wait for a place."""
     while True:
         try:
             return await encoder.encode(text)

@@ -6,6 +6,7 @@ They call the routes of `api` with the key in NEARHIT_PROXY_KEY.
 import argparse
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -19,6 +20,7 @@ KEY: Final = "NEARHIT_PROXY_KEY"
 _TIMEOUT_S: Final = 30.0
 _WIDTH: Final = 78
 _SPANS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LISTED: Final = 10  # teams and keys that saved most
 
 
 def add_commands(commands: Any) -> None:
@@ -52,12 +54,23 @@ def add_commands(commands: Any) -> None:
         (delete, _delete),
         (feedback, _feedback),
     ):
-        parser.add_argument("--proxy", default="http://127.0.0.1:4000", help="where it listens")
+        add_proxy(parser)
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.set_defaults(run=run)
 
 
-def _call(options: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
+def add_proxy(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where the proxy is."""
+    parser.add_argument("--proxy", default="http://127.0.0.1:4000", help="where it listens")
+
+
+def call(
+    options: argparse.Namespace,
+    method: str,
+    path: str,
+    body: Any = None,
+    query: Mapping[str, Any] | None = None,
+) -> Any:
     """Call a route.
 
     Raises:
@@ -72,6 +85,7 @@ def _call(options: argparse.Namespace, method: str, path: str, body: Any = None)
             method,
             f"{options.proxy.rstrip('/')}/nearhit/{path}",
             json=body,
+            params=query,
             headers={"authorization": f"Bearer {key}"},
             timeout=_TIMEOUT_S,
             trust_env=False,
@@ -90,15 +104,13 @@ def _call(options: argparse.Namespace, method: str, path: str, body: Any = None)
 
 
 def _stats(options: argparse.Namespace) -> int:
-    found = _call(options, "GET", "stats")
+    found = call(options, "GET", "stats")
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
     counts: dict[str, int] = {}
-    tokens = 0
     for row in found["tally"]:
         counts[row["outcome"]] = counts.get(row["outcome"], 0) + row["requests"]
-        tokens += row["prompt_tokens"] + row["completion_tokens"]
     asked = sum(counts.values())
     print(f"{asked} requests in {found['days']} days, {found['entries']} answers held")
     held = found["store"]
@@ -109,7 +121,12 @@ def _stats(options: argparse.Namespace) -> int:
     for name, count in sorted(counts.items()):
         print(f"  {name:<18} {count:>8}  {100 * count / asked:5.1f} %")
     live = found["live_wrong_share"]
-    print(f"tokens of the hits       {tokens:,}")
+    total = found["savings"]["total"]
+    print(f"saved by hits            {_saved(total)}")
+    print(f"spent on chat requests   ${total['spent_usd']:.4f}")
+    for what in ("team", "key"):
+        for one in found["savings"][f"{what}s"][:_LISTED]:
+            print(f"  {what:<5} {printable(one['name'])[:32]:<32}  {_saved(one)}")
     print(f"quarantined questions    {found['quarantined']}")
     if live["labels"]:
         low, high = 100 * live["low"], 100 * live["high"]
@@ -119,10 +136,14 @@ def _stats(options: argparse.Namespace) -> int:
     return 0
 
 
+def _saved(one: dict[str, Any]) -> str:
+    return f"${one['saved_usd']:.4f}, {one['tokens']:,} tokens, about {one['seconds']:,.0f} s"
+
+
 def _explain(options: argparse.Namespace) -> int:
     messages = [{"role": "system", "content": options.system}] if options.system else []
     messages.append({"role": "user", "content": options.question})
-    found = _call(options, "POST", "explain", {"model": options.model, "messages": messages})
+    found = call(options, "POST", "explain", {"model": options.model, "messages": messages})
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
@@ -145,7 +166,7 @@ def _flush(options: argparse.Namespace) -> int:
         "before": None if options.before is None else _time(options.before),
     }
     body = {name: value for name, value in given.items() if value is not None}
-    found = _call(options, "POST", "flush", body)
+    found = call(options, "POST", "flush", body)
     print(json.dumps(found) if options.json else f"flushed {json.dumps(found['flushed'])}")
     return 0
 
@@ -177,13 +198,13 @@ def _delete(options: argparse.Namespace) -> int:
             f"entry must be the x-nearhit-entry of an answer, got {printable(options.entry)[:80]}; "
             f"`nearhit explain` shows it"
         ) from None
-    found = _call(options, "DELETE", f"entries/{entry}")
+    found = call(options, "DELETE", f"entries/{entry}")
     print(json.dumps(found) if options.json else f"deleted {found['deleted']}")
     return 0
 
 
 def _feedback(options: argparse.Namespace) -> int:
     body = {"decision": options.decision, "label": options.label}
-    found = _call(options, "POST", "feedback", body)
+    found = call(options, "POST", "feedback", body)
     print(json.dumps(found) if options.json else f"{found['decision']} is {found['label']}")
     return 0

@@ -78,6 +78,7 @@ def sign(entry: Entry, secret: bytes) -> str:
         entry.created_at,
         entry.expires_at,
         entry.epoch,
+        *([entry.tenant] if entry.tenant else []),  # older entries have none
     ]
     return hmac.new(secret, canonical(signed), hashlib.sha256).hexdigest()
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx
 
-from nearhit import config
+from nearhit import config, entry_commands
 from nearhit.config import Settings
 from nearhit.errors import ConfigError, StoreError
 from nearhit.evidence.calibration import find_threshold, write_calibration
@@ -50,8 +50,14 @@ def add_commands(commands: Any) -> None:
         "--measured", action="store_true", help="write it where labels are too few to prove it too"
     )
     calibrate.set_defaults(run=_calibrate)
-    export = commands.add_parser("export", help="write decisions as lines for `nearhit-train mine`")
+    export = commands.add_parser(
+        "export", help="write decisions as lines for `nearhit-train mine`, or stored answers"
+    )
     _add_common(export)
+    export.add_argument(
+        "--entries", action="store_true", help="all stored answers of a running proxy instead"
+    )
+    export.add_argument("--proxy", default="http://127.0.0.1:4000", help="where it listens")
     export.add_argument("--out", type=Path, required=True, help="a JSON lines file; - prints")
     export.set_defaults(run=_export)
 
@@ -81,9 +87,7 @@ def _open(options: argparse.Namespace) -> tuple[Settings, Journal, int]:
 def _report(options: argparse.Namespace) -> int:
     settings, journal, since = _open(options)
     decisions = journal.recent(settings.evidence.decisions, since=since)
-    found: Report = summarise(
-        decisions, journal.tally(since=since), errors_of(settings), time.time()
-    )
+    found: Report = summarise(decisions, journal.ledger(since=since), errors_of(settings))
     if options.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     else:
@@ -212,31 +216,40 @@ def _ask_person(journal: Journal, missing: Sequence[Decision]) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
+    rows, what = (
+        (entry_commands.export(options), "entries")
+        if options.entries
+        else (_decisions(options), "decisions")
+    )
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if str(options.out) == "-":
+        sys.stdout.writelines(lines)
+        return 0
+    count = 0
+    try:
+        with options.out.open("w", encoding="utf-8") as file:
+            for line in lines:
+                count += file.write(line) > 0
+    except OSError as error:
+        raise ConfigError(
+            f"--out must be a file that can be written, got {options.out} "
+            f"({type(error).__name__}); choose another"
+        ) from None
+    print(f"{count} {what} in {options.out}")
+    return 0
+
+
+def _decisions(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the decisions as `nearhit-train mine` reads them."""
     settings, journal, since = _open(options)
-    lines = [
-        json.dumps(
-            {
-                "question": one.question,
-                "stored_question": one.stored_question,
-                "similarity": one.similarity,
-                "confidence": one.confidence,
-                "label": one.label or None,
-                "kind": one.kind,
-            },
-            ensure_ascii=False,
-        )
+    return [
+        {
+            "question": one.question,
+            "stored_question": one.stored_question,
+            "similarity": one.similarity,
+            "confidence": one.confidence,
+            "label": one.label or None,
+            "kind": one.kind,
+        }
         for one in journal.recent(settings.evidence.decisions, since=since)
     ]
-    text = "".join(line + "\n" for line in lines)
-    if str(options.out) == "-":
-        sys.stdout.write(text)
-    else:
-        try:
-            options.out.write_text(text, "utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"--out must be a file that can be written, got {options.out} "
-                f"({type(error).__name__}); choose another"
-            ) from None
-        print(f"{len(lines)} decisions in {options.out}")
-    return 0

@@ -4,7 +4,7 @@ DATA_DIR/evidence.sqlite3
 
     decisions   a question, the stored one that was nearest to serving it, both answers, labels
     quarantine  questions that an entry must not serve, nor any nearer to them than to its own
-    tally       requests and tokens by day, model and outcome
+    ledger      requests, tokens, cost and savings by day, key, team, model and outcome
 
 The file holds questions and answers, as the store does; it can be read by its owner alone.
 All methods block, up to `_BUSY_S` where another worker writes: call them in a thread. They raise
@@ -17,15 +17,16 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from nearhit.errors import ConfigError, StoreError
+from nearhit.evidence.ledger import MAX_ROWS_A_DAY, Account, Row, Sums, others
 from nearhit.store.base import Vector
 
 FILE: Final = "evidence.sqlite3"
@@ -33,7 +34,7 @@ SCHEMA: Final = 1
 MAX_TEXT: Final = 8_000  # characters of an answer that are kept: enough to judge it by
 _BUSY_S: Final = 2.0
 _MAX_QUARANTINED: Final = 10_000
-_KEEP_DAYS: Final = 400  # of the tally
+_KEEP_DAYS: Final = 400  # of the ledger
 
 
 class DamagedJournalError(StoreError):
@@ -55,11 +56,17 @@ CREATE INDEX decisions_at ON decisions (at);
 CREATE TABLE quarantine (
   decision TEXT PRIMARY KEY, at INTEGER, entry TEXT, decider TEXT, vector BLOB
 ) STRICT;
-CREATE TABLE tally (
-  day INTEGER, model TEXT, outcome TEXT, requests INTEGER, prompt_tokens INTEGER,
-  completion_tokens INTEGER, PRIMARY KEY (day, model, outcome)
-) STRICT, WITHOUT ROWID;
 """
+# Also in files of before it was there.
+_LEDGER: Final = """CREATE TABLE IF NOT EXISTS ledger (
+  day INTEGER, key TEXT, team TEXT, model TEXT, outcome TEXT, requests INTEGER,
+  prompt_tokens INTEGER, completion_tokens INTEGER, spent_usd REAL, saved_usd REAL, seconds REAL,
+  PRIMARY KEY (day, key, team, model, outcome)
+) STRICT, WITHOUT ROWID"""
+_BOOK: Final = """UPDATE ledger SET requests = requests + ?,
+  prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?,
+  spent_usd = spent_usd + ?, saved_usd = saved_usd + ?, seconds = seconds + ?
+  WHERE day = ? AND key = ? AND team = ? AND model = ? AND outcome = ?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +141,6 @@ class Quarantined:
 
     entry: str
     vector: Vector
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Requests of one day, model and outcome, with the tokens that their answers have."""
-
-    day: int
-    model: str
-    outcome: str
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
 
 
 _COLUMNS: Final = tuple(field.name for field in fields(Decision))
@@ -229,6 +224,7 @@ class Journal:
                     f"{self.path} must be of schema {SCHEMA}, got {found}; move the file away, or "
                     f"run the version of nearhit that wrote it"
                 )
+            db.execute(_LEDGER)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -277,6 +273,12 @@ class Journal:
                 limit,
             )
         return self._select(f"{which} ORDER BY at DESC, rowid DESC LIMIT ?", *values, limit)
+
+    def recent_of(self, kinds: Sequence[Kind], limit: int) -> list[Decision]:
+        """Return the newest decisions of these kinds, newest first."""
+        marks = ",".join("?" * len(kinds))
+        which = f"WHERE kind IN ({marks}) ORDER BY at DESC, rowid DESC LIMIT ?"
+        return self._select(which, *kinds, limit)
 
     def label(
         self, decision_id: str, label: Label, by: By, *, is_believed: bool = True
@@ -349,27 +351,36 @@ class Journal:
         with self._writing() as db:
             db.executemany("INSERT OR IGNORE INTO quarantine VALUES (?,?,?,?,?)", quarantine)
 
-    def count(self, counted: Mapping[tuple[str, str], tuple[int, int, int]], now: float) -> None:
-        """Add requests, prompt and completion tokens to the day's tally, by (model, outcome)."""
+    def book(self, pending: Mapping[Account, Sums], now: float) -> None:
+        """Add to the day's ledger; beyond `MAX_ROWS_A_DAY` to a row for all others."""
         day = int(now // 86_400)
         with self._writing() as db:
-            db.executemany(
-                "INSERT INTO tally VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "
-                "requests = requests + excluded.requests, "
-                "prompt_tokens = prompt_tokens + excluded.prompt_tokens, "
-                "completion_tokens = completion_tokens + excluded.completion_tokens",
-                [(day, model, outcome, *n) for (model, outcome), n in counted.items()],
-            )
-            db.execute("DELETE FROM tally WHERE day < ?", (day - _KEEP_DAYS,))
+            rows = db.execute("SELECT count(*) FROM ledger WHERE day = ?", (day,)).fetchone()[0]
+            for account, sums in pending.items():
+                values = astuple(sums)
+                if db.execute(_BOOK, (*values, day, *account)).rowcount:
+                    continue
+                if rows >= MAX_ROWS_A_DAY:
+                    account = others(account)
+                    if db.execute(_BOOK, (*values, day, *account)).rowcount:
+                        continue
+                db.execute(
+                    "INSERT INTO ledger VALUES (?,?,?,?,?,?,?,?,?,?,?)", (day, *account, *values)
+                )
+                rows += 1
+            db.execute("DELETE FROM ledger WHERE day < ?", (day - _KEEP_DAYS,))
 
-    def tally(self, *, since: int = 0) -> list[Tally]:
-        """Return the tally of the days from `since`, Unix seconds, on."""
+    def ledger(self, *, since: int = 0) -> list[Row]:
+        """Return the ledger of the days from `since`, Unix seconds, on."""
         with self._reading() as db:
             rows = db.execute(
-                "SELECT * FROM tally WHERE day >= ? ORDER BY day, model, outcome",
+                "SELECT * FROM ledger WHERE day >= ? ORDER BY day, model, outcome",
                 (since // 86_400,),
             ).fetchall()
-        return [Tally(*row) for row in rows]
+        return [
+            Row(day, key, team, model, outcome, Sums(*sums))
+            for day, key, team, model, outcome, *sums in rows
+        ]
 
     def close(self) -> None:
         """Let go of the file."""

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from nearhit.evidence.bounds import Errors, Share, wrong_share
-from nearhit.evidence.journal import Decision, Tally
+from nearhit.evidence.journal import Decision
+from nearhit.evidence.ledger import Row as Booked
+from nearhit.evidence.ledger import Sums
 
 _THRESHOLDS: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 _WORST: Final = 10
@@ -61,35 +63,28 @@ class Report:
         }
 
 
-def summarise(
-    decisions: Sequence[Decision], tally: Sequence[Tally], errors: Errors, now: float
-) -> Report:
+def summarise(decisions: Sequence[Decision], booked: Sequence[Booked], errors: Errors) -> Report:
     """Sum up.
 
     Args:
         decisions: of the days, any order.
-        tally: of the same days.
+        booked: of the same days.
         errors: of the judge.
-        now: Unix seconds.
     """
     requests: dict[str, int] = {}
-    tokens: dict[str, tuple[int, int]] = {}
-    for one in tally:
-        requests[one.outcome] = requests.get(one.outcome, 0) + one.requests
-        if one.prompt_tokens or one.completion_tokens:
-            before = tokens.get(one.model, (0, 0))
-            tokens[one.model] = (
-                before[0] + one.prompt_tokens,
-                before[1] + one.completion_tokens,
-            )
+    served: dict[str, Sums] = {}
+    for one in booked:
+        requests[one.outcome] = requests.get(one.outcome, 0) + one.sums.requests
+        if one.outcome.startswith(("hit_", "shadow_")):
+            served[one.model] = served.get(one.model, Sums()) + one.sums
     wrong = sorted(
         (one for one in decisions if "wrong" in (one.label, one.client)),
         key=lambda one: -one.confidence,
     )
     return Report(
         requests,
-        tokens,
-        {model: _cost(model, *counted) for model, counted in tokens.items()},
+        {name: (sums.prompt_tokens, sums.completion_tokens) for name, sums in served.items()},
+        {name: sums.saved_usd or None for name, sums in served.items()},
         tuple(_row(threshold, sample_of(decisions), errors) for threshold in _THRESHOLDS),
         tuple(wrong[:_WORST]),
     )
@@ -127,7 +122,7 @@ def printable(text: str) -> str:
 def as_text(report: Report) -> str:
     """Lay it out for a terminal."""
     asked = sum(report.requests.values())
-    lines = [f"{asked} requests that the cache looked at"]
+    lines = [f"{asked} chat requests"]
     lines += [
         f"  {name:<18} {count:>8}  {100 * count / asked:5.1f} %"
         for name, count in sorted(report.requests.items())
@@ -160,14 +155,3 @@ def _row(threshold: float, decisions: Sequence[Decision], errors: Errors) -> Row
     served = [one for one in decisions if one.confidence >= threshold]
     _, wrong = labels_of(served, errors)
     return Row(threshold, len(served), len(wrong), sum(wrong), wrong_share(wrong, errors=errors))
-
-
-def _cost(model: str, prompt: int, completed: int) -> float | None:
-    """Ask LiteLLM's cost map; None where it is not there or does not know the model."""
-    try:
-        from litellm import cost_per_token
-
-        paid = cost_per_token(model=model, prompt_tokens=prompt, completion_tokens=completed)
-    except Exception:  # noqa: BLE001 - it raises what it likes for a model it does not know
-        return None
-    return float(sum(paid))

@@ -7,13 +7,14 @@ anything else.
 """
 
 import asyncio
-import json
+import atexit
 import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -24,7 +25,8 @@ from nearhit.cache import Cache, Lookup, decider_of, threshold_of
 from nearhit.config import Settings
 from nearhit.decision import Candidate, Hit, Miss
 from nearhit.encoder import Encoder
-from nearhit.errors import ConfigError, StoreError
+from nearhit.errors import ConfigError, NearhitError, StoreError
+from nearhit.evidence import ledger
 from nearhit.evidence.flushes import drop_flushes, note_flush
 from nearhit.evidence.journal import (
     MAX_TEXT,
@@ -34,23 +36,23 @@ from nearhit.evidence.journal import (
     Journal,
     Kind,
     Label,
-    Tally,
     new_id,
 )
 from nearhit.evidence.judge import Ask, answer_text, judge
 from nearhit.evidence.mending import open_mended
+from nearhit.evidence.report import Report, summarise
+from nearhit.evidence.watch import errors_of
 from nearhit.matching import Verifier
 from nearhit.metrics import VERIFIED, FaultLog
 
 _log = logging.getLogger("nearhit")
 
 LOOK_EVERY_S: Final = 1.0  # between looks at what other workers, and people, have written
+_COUNT_EVERY_S: Final = 10.0  # between counts of the answers held, for a metric
 _HOUR_S: Final = 3600.0
 _MAX_PENDING: Final = 64  # writes that wait; one more is dropped
 _MAX_VERIFYING: Final = 2  # verifications at once
 _VERIFY_TIMEOUT_S: Final = 120.0
-_MAX_TALLIED: Final = 1_000  # requests between two looks that are counted with their tokens
-_MAX_COUNTED: Final = 100_000  # and that are counted at all, should a look never end
 _WRITES: Final = 10  # tries to write a decision down
 _AHEAD_S: Final = 60  # that a flush may be ahead of the clock before times are not believed
 
@@ -84,20 +86,25 @@ class Witness:
         self._faults = FaultLog(consequence="no answer is affected")
         self._has_said = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tally: list[tuple[str, str, str | None]] = []
-        self._unwritten: dict[tuple[str, str], tuple[int, int, int]] = {}  # of the thread
+        self._booked: dict[ledger.Account, ledger.Sums] = {}
+        atexit.register(self._write_ledger)
         self._verified_at: deque[float] = deque()
         self._verifying = 0
+        self._count_at = 0.0
         self._random = random.Random()  # noqa: S311 - draws a sample, keeps no secret
 
     async def run(self) -> None:
         """Keep journal and watch in step until cancelled."""
         while True:
             await self._guarded(self.look())
+            if self._clock() >= self._count_at:
+                self._count_at = self._clock() + _COUNT_EVERY_S
+                with suppress(NearhitError):  # said where it is needed
+                    await self._cache.count()
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self, encoder: Encoder | None = None, verifier: Verifier | None = None) -> None:
-        """Open the journal if need be, write the tally, and learn what others have written.
+        """Open the journal if need be, write the ledger, and learn what others have written.
 
         Args:
             encoder: one that is about to be in force; None: the cache's, with its verifier.
@@ -109,8 +116,7 @@ class Witness:
         if encoder is None:
             encoder, verifier = self._cache.encoder, self._cache.verifier
         await self._obey_flushes()
-        tally, self._tally = self._tally, []
-        await self._in_thread(self._write_and_look, tally, encoder, verifier)
+        await self._in_thread(self._write_and_look, encoder, verifier)
 
     async def _obey_flushes(self) -> None:
         """Learn of other workers' flushes; where the clock was set back behind one, flush all.
@@ -127,28 +133,20 @@ class Witness:
             await self._in_thread(self._cache.watch.obey_flushes)
             _log.warning("the clock was set back behind a flush; all stored answers are flushed")
 
-    def _write_and_look(
-        self,
-        tally: list[tuple[str, str, str | None]],
-        encoder: Encoder | None,
-        verifier: Verifier | None,
-    ) -> None:
-        _add_up(self._unwritten, tally)
+    def _write_and_look(self, encoder: Encoder | None, verifier: Verifier | None) -> None:
         try:
-            self._write_tally_and_look(encoder, verifier)
+            self._write_ledger_and_look(encoder, verifier)
         except DamagedJournalError:
             self._let_go()  # the next look begins a new one
             raise
 
-    def _write_tally_and_look(self, encoder: Encoder | None, verifier: Verifier | None) -> None:
+    def _write_ledger_and_look(self, encoder: Encoder | None, verifier: Verifier | None) -> None:
         if self._journal is not None and not self._journal.is_there:
             self._let_go()
         journal = self._journal
         if journal is None:
             journal = self._journal = self._open()
-        if self._unwritten:
-            journal.count(self._unwritten, self._clock())
-            self._unwritten = {}
+        self._write_ledger()
         if encoder is None:
             return
         try:
@@ -161,6 +159,19 @@ class Witness:
         journal, self._journal = self._journal, None
         if journal is not None:
             journal.close()
+
+    def _write_ledger(self) -> None:
+        """Write what is not written yet; where that fails it stays for the next time."""
+        journal = self._journal
+        if journal is None or not self._booked:
+            return
+        booked, self._booked = self._booked, {}
+        try:
+            journal.book(booked, self._clock())
+        except BaseException:
+            for account, sums in booked.items():
+                ledger.add(self._booked, account, sums)
+            raise
 
     def _open(self) -> Journal:
         try:
@@ -179,11 +190,9 @@ class Witness:
 
     # ---- what the hook tells ---------------------------------------------------------------
 
-    def count(self, model: str, outcome: str, completion: str | None = None) -> None:
-        """Count a request, with the tokens of a stored answer that was not asked of the model."""
-        if len(self._tally) < _MAX_COUNTED:
-            kept = completion if len(self._tally) < _MAX_TALLIED else None
-            self._tally.append((model, outcome, kept))
+    def book(self, account: ledger.Account, sums: ledger.Sums) -> None:
+        """Note what one request cost and saved; on disk within a second or so."""
+        ledger.add(self._booked, account, sums)
 
     def served(self, lookup: Lookup, request: Mapping[str, Any]) -> str | None:
         """Write down a hit in other words, and perhaps verify it; return the decision's id."""
@@ -246,12 +255,26 @@ class Witness:
         except OSError as error:
             raise StoreError(f"a flush must be written to data_dir: {error.strerror}") from error
 
-    async def tally(self, days: int) -> list[Tally]:
-        """Return requests and tokens of the last days."""
+    async def ledger(self, days: int) -> list[ledger.Row]:
+        """Return the ledger of the last days."""
         if self._journal is None:
             return []
         since = int(self._clock()) - 86_400 * days
-        return await self._in_thread(partial(self._journal.tally, since=since))
+        return await self._in_thread(partial(self._journal.ledger, since=since))
+
+    async def recent(self, kinds: Collection[Kind], limit: int) -> list[Decision]:
+        """Return the newest decisions of these kinds, newest first."""
+        if self._journal is None:
+            return []
+        return await self._in_thread(self._journal.recent_of, tuple(kinds), limit)
+
+    async def report(self, days: int) -> Report:
+        """Sum up decisions and ledger of the last days."""
+        journal = self._journal
+        if journal is None:
+            return summarise([], [], errors_of(self._settings))
+        since = int(self._clock()) - 86_400 * days
+        return await self._in_thread(_report, journal, self._settings, since)
 
     async def get(self, decision_id: str) -> Decision | None:
         """Return a decision."""
@@ -266,6 +289,7 @@ class Witness:
         if self._journal is not None:
             await self._guarded(self.look())
             await self._in_thread(self._let_go)
+        atexit.unregister(self._write_ledger)
         self._worker.shutdown(wait=False)
 
     # ---- the work --------------------------------------------------------------------------
@@ -406,22 +430,6 @@ def _readable(decision: Decision) -> Decision:
     return replace(decision, stored_answer=stored[:MAX_TEXT], fresh_answer=fresh[:MAX_TEXT])
 
 
-def _add_up(
-    counts: dict[tuple[str, str], tuple[int, int, int]],
-    tally: list[tuple[str, str, str | None]],
-) -> None:
-    """Add requests and tokens to sums by model and outcome."""
-    for model, outcome, completion in tally:
-        prompt, completed = (0, 0) if completion is None else _tokens(completion)
-        before = counts.get((model, outcome), (0, 0, 0))
-        counts[model, outcome] = (before[0] + 1, before[1] + prompt, before[2] + completed)
-
-
-def _tokens(completion: str) -> tuple[int, int]:
-    """Return prompt and completion tokens that a stored answer says it took."""
-    try:
-        usage = json.loads(completion)["usage"]
-        found = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
-    except (ValueError, KeyError, TypeError):
-        return 0, 0
-    return found if all(0 <= count < 2**40 for count in found) else (0, 0)
+def _report(journal: Journal, settings: Settings, since: int) -> Report:
+    decisions = journal.recent(settings.evidence.decisions, since=since)
+    return summarise(decisions, journal.ledger(since=since), errors_of(settings))

@@ -25,7 +25,7 @@ from uuid import UUID
 
 from nearhit.errors import StoreError
 from nearhit.store import wire
-from nearhit.store.base import MAX_ENTRY_BYTES, Entry, Search
+from nearhit.store.base import MAX_ENTRY_BYTES, Browse, Entry, Search
 from nearhit.store.engine import Engine
 from nearhit.store.eviction import Bounds
 from nearhit.store.folder import LOCK, SCHEMA, SOCKET, secure, socket_path
@@ -223,6 +223,11 @@ def answer(engine: Engine, request: Frame) -> Frame:
                 header["now"],
             )
             return wire.pack_entries({"left": page.left}, _fitting(page.entries))
+        case "browse":
+            listing = engine.browse(_browse(request))
+            fitting = _fitting(listing.entries)
+            at = listing.next if len(fitting) == len(listing.entries) else fitting[-1].id
+            return wire.pack_entries({"next": None if at is None else at.hex}, fitting)
         case "exchange":
             (entry,) = wire.unpack_entries(request)
             return Frame({"exchanged": engine.exchange(header["signature"], entry)})
@@ -305,6 +310,20 @@ def _bind(data_dir: Path) -> socket.socket:
     finally:
         os.umask(before)
     return listener
+
+
+def _browse(request: Frame) -> Browse:
+    """What a frame asks to look for."""
+    header, after = request.header, request.header["after"]
+    return Browse(
+        limit=header["limit"],
+        now=header["now"],
+        after=None if after is None else UUID(hex=after),
+        tenant=header["tenant"],
+        contains=header["contains"],
+        vector=wire.unpack_vector(request.vectors) if request.vectors else None,
+        fingerprint=header["fingerprint"],
+    )
 
 
 def _fitting(entries: Sequence[Entry]) -> list[Entry]:

@@ -15,12 +15,15 @@ from uuid import UUID
 from nearhit.errors import StoreBusy, StoreError
 from nearhit.store import wire
 from nearhit.store.base import (
+    Browse,
     Entry,
     Era,
+    Listing,
     Neighbour,
     Page,
     Search,
     Vector,
+    check_browse,
     check_entry,
     check_int,
     check_page,
@@ -152,6 +155,23 @@ class EmbeddedStore:
         }
         reply = await self._call(header)
         return Page(wire.unpack_entries(reply), _int(reply, "left"))
+
+    async def browse(self, browse: Browse) -> Listing:
+        """See `Store.browse`."""
+        check_browse(browse, self._dimension)
+        header = {
+            "op": "browse",
+            "limit": browse.limit,
+            "now": browse.now,
+            "after": None if browse.after is None else browse.after.hex,
+            "tenant": browse.tenant,
+            "contains": browse.contains,
+            "fingerprint": browse.fingerprint,
+        }
+        vector = b"" if browse.vector is None else wire.pack_vector(browse.vector)
+        reply = await self._call(header, vectors=vector)
+        at = reply.header.get("next")
+        return Listing(wire.unpack_entries(reply), None if at is None else UUID(hex=at))
 
     async def exchange(self, signature: str, entry: Entry) -> bool:
         """See `Store.exchange`."""

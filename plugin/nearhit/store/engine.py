@@ -17,10 +17,14 @@ import qdrant_edge as edge
 
 from nearhit.errors import StoreError
 from nearhit.store.base import (
+    Browse,
     Entry,
     Era,
+    Listing,
     Page,
     Search,
+    Vector,
+    check_browse,
     check_entry,
     check_int,
     check_page,
@@ -29,13 +33,14 @@ from nearhit.store.base import (
 )
 from nearhit.store.eviction import Bounds, Ledger, after_hits, at_first, size_of, victims
 from nearhit.store.folder import SCHEMA, SHARD, STORE, Meta, move_aside, read_meta, write_meta
-from nearhit.store.shard import as_store_error, create, load, points_of, unusable
+from nearhit.store.shard import TENANT, as_store_error, create, load, points_of, unusable
 
 log = logging.getLogger(__name__)
 
 CHUNK = 200  # entries deleted at a time: 4 ms; one big delete by filter took 1.6 s at 100k
 EVICT = 100
 COUNT = 500  # entries whose bytes are counted at a time: 7 ms
+SCAN = 200  # questions that one call of `browse` compares with a text
 
 _FIELDS = (
     "scope",
@@ -48,9 +53,11 @@ _FIELDS = (
     "epoch",
     "signature",
     "hits",
+    "tenant",
 )
 # Beside the entry: its place among those to evict, and its size.
 _NOTES = ["hits", "signature", "crf", "bytes"]
+_SINCE_THEN = {"tenant": ""}  # what entries of before it was there stand for
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,23 +171,7 @@ class Engine:
     def search(self, search: Search) -> list[Entry]:
         """Return the nearest live entries, most similar first. See `Store.search`."""
         check_search(search, self._meta.dimension)
-        must: list[Any] = [edge.FieldCondition("scope", match=edge.MatchValue(search.scope))]
-        found = self._nearest(search, edge.Filter(must=must))
-        # With the scope alone it took 1.9 ms at 20k of one scope, with the rest beside it 12 to
-        # 19: the engine then looks at every point. Where all that is nearest may be served, the
-        # rest would have changed nothing.
-        if len(found) < search.limit or all(self._is_wanted(entry, search) for entry in found):
-            return [entry for entry in found if self._is_wanted(entry, search)]
-        must += [
-            edge.FieldCondition("fingerprint", match=edge.MatchValue(search.fingerprint)),
-            edge.FieldCondition("epoch", match=edge.MatchValue(self._meta.epoch)),
-        ]
-        # Not dead rather than alive: half the time, for the range then matches few.
-        dead: list[Any] = [
-            edge.FieldCondition("expires_at", range=edge.RangeFloat(lte=search.now)),
-            edge.FieldCondition("created_at", range=edge.RangeFloat(lt=self._meta.since)),
-        ]
-        return self._nearest(search, edge.Filter(must=must, must_not=dead))
+        return self._live_nearest(search, "scope", search.scope)
 
     def stale(self, fingerprint: str, after: UUID | None, limit: int, now: int) -> Page:
         """Return live entries that another encoder made. See `Store.stale`."""
@@ -202,6 +193,44 @@ class Engine:
             left = self._shard.count(edge.CountRequest(exact=True, filter=wanted))
         entries = [_to_entry(record) for record in records]
         return Page([entry for entry in entries if entry.id != after][:limit], left)
+
+    def browse(self, browse: Browse) -> Listing:
+        """Return live entries of all scopes. See `Store.browse`."""
+        check_browse(browse, self._meta.dimension)
+        if browse.vector is not None:
+            search = Search("", browse.fingerprint, browse.vector, browse.limit, browse.now)
+            return Listing(self._live_nearest(search, TENANT, browse.tenant), None)
+        must: list[Any] = [
+            edge.FieldCondition("epoch", match=edge.MatchValue(self._meta.epoch)),
+        ]
+        if browse.tenant is not None:
+            must.append(edge.FieldCondition(TENANT, match=edge.MatchValue(browse.tenant)))
+        # The engine's offset includes the entry it names: one more is asked for and dropped.
+        seen = SCAN if browse.contains else browse.limit
+        request = edge.ScrollRequest(
+            offset=browse.after,
+            limit=seen + 2,
+            filter=edge.Filter(must=must, must_not=self._dead(browse.now)),
+            with_payload=["text"],
+            with_vector=False,
+        )
+        with as_store_error("browse"):
+            records, _ = self._shard.scroll(request)
+        found = [record for record in records if _to_uuid(record.id) != browse.after]
+        contains = browse.contains.casefold()
+        wanted: list[int | UUID | str] = []
+        last = None
+        for position, record in enumerate(found[:seen]):
+            last = _to_uuid(record.id)
+            if contains in str((record.payload or {}).get("text", "")).casefold():
+                wanted.append(last)
+            if len(wanted) == browse.limit:
+                seen = position + 1
+                break
+        with as_store_error("browse"):
+            entries = [_to_entry(one) for one in self._shard.retrieve(wanted, True, False)]
+        entries.sort(key=lambda entry: entry.id)
+        return Listing(entries, last if len(found) > seen else None)
 
     def exchange(self, signature: str, entry: Entry) -> bool:
         """Replace the entry that still carries the signature. See `Store.exchange`."""
@@ -288,11 +317,37 @@ class Engine:
             with as_store_error("close"):
                 self._shard.close()
 
-    def _nearest(self, search: Search, wanted: edge.Filter) -> list[Entry]:
+    def _live_nearest(self, search: Search, field: str, value: str | None) -> list[Entry]:
+        """The nearest live entries whose field has a value; None: any."""
+        must: list[Any] = []
+        if value is not None:
+            must.append(edge.FieldCondition(field, match=edge.MatchValue(value)))
+        found = self._nearest(search.vector, search.limit, edge.Filter(must=must))
+        # With the scope alone it took 1.9 ms at 20k of one scope, with the rest beside it 12 to
+        # 19: the engine then looks at every point. Where all that is nearest may be served, the
+        # rest would have changed nothing.
+        if len(found) < search.limit or all(self._is_wanted(entry, search) for entry in found):
+            return [entry for entry in found if self._is_wanted(entry, search)]
+        must += [
+            edge.FieldCondition("fingerprint", match=edge.MatchValue(search.fingerprint)),
+            edge.FieldCondition("epoch", match=edge.MatchValue(self._meta.epoch)),
+        ]
+        # Not dead rather than alive: half the time, for the range then matches few.
+        wanted = edge.Filter(must=must, must_not=self._dead(search.now))
+        return self._nearest(search.vector, search.limit, wanted)
+
+    def _dead(self, now: int) -> list[Any]:
+        """What of the epoch may not be served: expired, or from before a flush by age."""
+        return [
+            edge.FieldCondition("expires_at", range=edge.RangeFloat(lte=now)),
+            edge.FieldCondition("created_at", range=edge.RangeFloat(lt=self._meta.since)),
+        ]
+
+    def _nearest(self, vector: Vector, limit: int, wanted: edge.Filter) -> list[Entry]:
         """The nearest entries that a filter lets through, most similar first."""
         request = edge.QueryRequest(
-            limit=search.limit,
-            query=edge.Query.Nearest(search.vector.tolist()),
+            limit=limit,
+            query=edge.Query.Nearest(vector.tolist()),
             filter=wanted,
             with_payload=True,
             with_vector=True,
@@ -392,7 +447,7 @@ def _to_entry(point: edge.Record | edge.ScoredPoint) -> Entry:
     if isinstance(values, list) and values:
         vector = np.array(values, dtype=np.float32)
     try:
-        fields = {name: payload[name] for name in _FIELDS}
+        fields = {name: {**_SINCE_THEN, **payload}[name] for name in _FIELDS}
     except KeyError as error:
         raise StoreError(f"a stored point must have `{error.args[0]}`, it does not") from None
     return Entry(id=_to_uuid(point.id), vector=vector, **fields)

@@ -17,6 +17,9 @@ from nearhit.store.folder import MAX_OPENINGS, SCHEMA, SHARD, Meta, begin_openin
 _NOT_DAMAGE = ("WouldBlock", "os error 11)", "No space left", "Permission denied", "Too many open")
 
 
+TENANT = "tenant"
+
+
 def unusable(meta: Meta | None, dimension: int) -> str | None:
     """Why a store must not be loaded, beginning with the name that it is moved to."""
     if meta is None:
@@ -35,6 +38,8 @@ def load(store: Path) -> edge.EdgeShard | str:
     try:
         with as_store_error("load"):
             shard = edge.EdgeShard.load(str(store / SHARD))
+            # Stores of before it was there; again it changes nothing.
+            shard.update(edge.UpdateOperation.create_field_index(TENANT, edge.KeywordIndexParams()))
     except StoreError as error:
         end_opening(store)
         if any(text in str(error) for text in _NOT_DAMAGE):
@@ -71,6 +76,7 @@ def create(path: Path, dimension: int) -> edge.EdgeShard:
         for name, index in (
             ("scope", edge.KeywordIndexParams(is_tenant=True)),
             ("fingerprint", edge.KeywordIndexParams()),
+            (TENANT, edge.KeywordIndexParams()),
             ("epoch", edge.IntegerIndexParams(lookup=True, range=True)),
             ("expires_at", at),
             ("created_at", at),

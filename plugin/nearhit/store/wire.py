@@ -35,6 +35,7 @@ _PLAIN = (
     "epoch",
     "signature",
     "hits",
+    "tenant",
 )
 
 

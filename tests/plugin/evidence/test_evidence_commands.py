@@ -12,6 +12,7 @@ from nearhit.cli import main
 from nearhit.evidence.bounds import fewest_labels
 from nearhit.evidence.calibration import read_calibration
 from nearhit.evidence.journal import Journal
+from nearhit.evidence.ledger import Sums
 
 NOW = 1_800_000_000
 
@@ -166,16 +167,14 @@ def test_report_counts_requests_and_what_thresholds_would_serve(
     fill(2, "", 0.6, kind="near")
     fill(1, "wrong", 0.99, kind="complaint")
     journal = Journal(tmp_path)
-    journal.count(
-        {("gpt-4o-mini", "shadow_semantic"): (4, 1000, 2000), ("gpt-4o-mini", "miss"): (6, 0, 0)},
-        NOW,
-    )
+    would_hit, miss = (("k", "", "gpt-4o-mini", name) for name in ("shadow_semantic", "miss"))
+    journal.book({would_hit: Sums(4, 1000, 2000, 0.5, 0.5), miss: Sums(6, 10, 10, 0.5)}, NOW)
     journal.close()
     assert main(["report", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["requests"] == {"miss": 6, "shadow_semantic": 4}
     assert report["tokens"] == {"gpt-4o-mini": [1000, 2000]}
-    assert report["money"]["gpt-4o-mini"] == pytest.approx(0.00015 + 0.0012)
+    assert report["money"]["gpt-4o-mini"] == 0.5
     rows = {row["threshold"]: row for row in report["thresholds"]}
     assert (rows[0.5]["served"], rows[0.5]["labelled"], rows[0.5]["wrong"]) == (6, 4, 1)
     assert (rows[0.95]["served"], rows[0.95]["wrong"]) == (3, 0)
@@ -186,7 +185,7 @@ def test_report_counts_requests_and_what_thresholds_would_serve(
 
 def test_report_of_an_empty_journal_says_so(fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report"]) == 0
-    assert "0 requests that the cache looked at" in capsys.readouterr().out
+    assert "0 chat requests" in capsys.readouterr().out
 
 
 def test_commands_without_a_journal_say_how_to_get_one(

@@ -1,18 +1,15 @@
 """The journal: what was written is read back, by every worker, and by nobody else."""
 
 import sqlite3
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from doubles import NOW, decision
-from nearhit.errors import ConfigError, StoreError
-from nearhit.evidence.journal import FILE, Journal
+from nearhit.errors import ConfigError
+from nearhit.evidence.journal import Journal
+from nearhit.evidence.ledger import MAX_ROWS_A_DAY, OTHER, Sums
 
 
 @pytest.fixture
@@ -138,67 +135,32 @@ def test_label_of_an_unknown_decision_or_of_another_word_does_nothing(journal: J
         journal.label("0" * 32, "bad", "person")  # type: ignore[arg-type]
 
 
-def test_tally_adds_up_by_day_model_and_outcome(journal: Journal) -> None:
-    journal.count({("m", "hit_exact"): (1, 10, 20), ("m", "miss"): (2, 0, 0)}, NOW)
-    journal.count({("m", "hit_exact"): (2, 1, 2)}, NOW)
-    rows = {row.outcome: row for row in journal.tally()}
-    assert (rows["hit_exact"].requests, rows["hit_exact"].prompt_tokens) == (3, 11)
-    assert rows["hit_exact"].completion_tokens == 22
-    assert rows["miss"].requests == 2
-    assert journal.tally(since=NOW + 86_400) == []
+def test_ledger_adds_up_by_day_key_team_model_and_outcome(journal: Journal) -> None:
+    hit, miss = ("k", "red", "m", "hit_exact"), ("k", "red", "m", "miss")
+    journal.book({hit: Sums(1, 10, 20, 0.0, 0.5, 0.1), miss: Sums(2, 5, 5, 0.25)}, NOW)
+    journal.book({hit: Sums(2, 1, 2, 0.0, 0.25, 0.1)}, NOW)
+    rows = {row.outcome: row for row in journal.ledger()}
+    assert rows["hit_exact"].sums == Sums(3, 11, 22, 0.0, 0.75, 0.2)
+    assert (rows["miss"].key, rows["miss"].team, rows["miss"].sums.spent_usd) == ("k", "red", 0.25)
+    assert journal.ledger(since=NOW + 86_400) == []
 
 
-def test_file_can_be_read_by_its_owner_alone(journal: Journal) -> None:
-    assert journal.path.stat().st_mode & 0o777 == 0o600
+def test_ledger_of_a_day_is_bounded_and_its_sums_are_not_lost(journal: Journal) -> None:
+    one = Sums(1, 1, 1, 0.5)
+    journal.book({(f"k{n}", "", "m", "miss"): one for n in range(MAX_ROWS_A_DAY + 5)}, NOW)
+    journal.book({("k0", "", "m", "miss"): one, ("new", "", "m", "miss"): one}, NOW)
+    rows = journal.ledger()
+    assert len(rows) == MAX_ROWS_A_DAY + 1
+    assert sum(row.sums.requests for row in rows) == MAX_ROWS_A_DAY + 7
+    assert next(row.sums.requests for row in rows if row.key == OTHER) == 6
 
 
-def test_file_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / FILE) as db:
-        db.execute("PRAGMA user_version=99")
-    with pytest.raises(StoreError, match="schema 1, got 99; move the file away"):
-        Journal(tmp_path)
-
-
-def test_file_that_is_no_database_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"not a database at all, but long enough to be read as one" * 9)
-    with pytest.raises(StoreError, match=r"evidence\.sqlite3 must be a SQLite file"):
-        Journal(tmp_path)
-
-
-def test_threads_and_processes_write_at_once_and_lose_nothing(
-    journal: Journal, tmp_path: Path
-) -> None:
-    script = (
-        "import sys; sys.path[:0] = sys.argv[2:]\n"
-        "from pathlib import Path\n"
-        "from doubles import decision\n"
-        "from nearhit.evidence.journal import Journal\n"
-        "journal = Journal(Path(sys.argv[1]))\n"
-        "for n in range(100): journal.add(decision(question=f'process {n}'))\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path), *sys.path]
-    processes = [subprocess.Popen(command) for _ in range(2)]
-
-    def write(name: str) -> None:
-        for n in range(100):
-            one = decision(question=f"{name} {n}")
-            journal.add(one)
-            journal.label(one.id, "wrong", "judge")
-
-    threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [process.wait(60) for process in processes] == [0, 0]
-    assert len(journal.recent(1000)) == 400
-    assert len(journal.quarantined("d")) == 200
-
-
-def test_decision_that_is_written_again_keeps_its_labels(journal: Journal) -> None:
-    one = decision()
-    journal.add(one)
-    journal.label(one.id, "wrong", "person")
-    journal.add(replace(one, fresh_answer="Use git reset.", sampled=True))
-    (found,) = journal.recent(10)
-    assert (found.fresh_answer, found.sampled, found.person) == ("Use git reset.", True, "wrong")
+def test_file_of_before_there_was_a_ledger_gets_one(journal: Journal) -> None:
+    with sqlite3.connect(journal.path) as old:
+        old.execute("DROP TABLE ledger")
+    old.close()
+    journal.close()
+    again = Journal(journal.path.parent)
+    again.book({("k", "", "m", "miss"): Sums(1)}, NOW)
+    assert again.ledger()[0].sums == Sums(1)
+    again.close()

@@ -15,6 +15,7 @@ from nearhit.config import Settings
 from nearhit.decision import Hit, Miss
 from nearhit.errors import StoreError
 from nearhit.evidence.journal import FILE, MAX_TEXT, Decision, Journal
+from nearhit.evidence.ledger import Sums
 from nearhit.evidence.witness import Witness
 from nearhit.metrics import FAULTS, VERIFIED
 from nearhit.request import Policy, Question, read
@@ -237,30 +238,44 @@ async def test_another_worker_learns_what_this_one_found(stand: Stand, tmp_path:
     await again.close()
 
 
-async def test_requests_are_tallied_with_the_tokens_they_saved(
+async def test_requests_are_booked_with_what_they_cost_and_saved(
     stand: Stand, tmp_path: Path
 ) -> None:
-    stand.witness.count("m", "hit_exact", STORED)
-    stand.witness.count("m", "hit_exact", STORED)
-    stand.witness.count("m", "miss")
+    for _ in range(2):
+        stand.witness.book(("k", "red", "m", "hit_exact"), Sums(1, 11, 7, 0.0, 0.5, 0.01))
+    stand.witness.book(("k", "red", "m", "miss"), Sums(1, 11, 7, 0.5, 0.0, 2.0))
     await stand.decisions()
     journal = Journal(tmp_path)
-    hit, miss = journal.tally()
+    hit, miss = journal.ledger()
     journal.close()
-    assert (hit.requests, hit.prompt_tokens, hit.completion_tokens) == (2, 22, 14)
-    assert (miss.outcome, miss.requests) == ("miss", 1)
+    assert hit.sums == Sums(2, 22, 14, 0.0, 1.0, 0.02)
+    assert (miss.outcome, miss.sums.requests) == ("miss", 1)
+
+
+async def test_what_could_not_be_booked_is_booked_later(stand: Stand, tmp_path: Path) -> None:
+    await stand.witness.look()
+    stand.witness.book(("k", "", "m", "miss"), Sums(1, spent_usd=0.5))
+    with sqlite3.connect(tmp_path / FILE, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            await stand.witness.look()
+        other.execute("ROLLBACK")
+    other.close()
+    stand.witness.book(("k", "", "m", "miss"), Sums(1, spent_usd=0.25))
+    await stand.witness.look()
+    assert [row.sums for row in await stand.witness.ledger(365_000)] == [Sums(2, spent_usd=0.75)]
 
 
 @given(evidence={"decisions": 0})
-async def test_with_no_decisions_to_keep_requests_are_tallied_and_no_text_is_written(
+async def test_with_no_decisions_to_keep_requests_are_booked_and_no_text_is_written(
     stand: Stand, tmp_path: Path
 ) -> None:
     assert stand.witness.served(await stand.hit(), REQUEST) is None
-    stand.witness.count("m", "miss")
+    stand.witness.book(("k", "", "m", "miss"), Sums(1))
     assert await stand.decisions() == []
     assert b"commit" not in (tmp_path / FILE).read_bytes()
     journal = Journal(tmp_path)
-    assert [one.requests for one in journal.tally()] == [1]
+    assert [one.sums.requests for one in journal.ledger()] == [1]
     journal.close()
 
 
@@ -339,16 +354,16 @@ async def test_journal_that_is_moved_away_under_a_worker_is_begun_anew(
     stand: Stand, tmp_path: Path
 ) -> None:
     (tmp_path / FILE).rename(tmp_path / "kept")
-    stand.witness.count("m", "miss")
+    stand.witness.book(("k", "", "m", "miss"), Sums(1))
     await stand.witness.look()
-    assert [row.outcome for row in await stand.witness.tally(1)] == ["miss"]
+    assert [row.outcome for row in await stand.witness.ledger(1)] == ["miss"]
 
 
 async def test_locked_journal_loses_no_count_and_no_decision(stand: Stand, tmp_path: Path) -> None:
     await stand.witness.look()
     with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        stand.witness.count("m", "miss")
+        stand.witness.book(("k", "", "m", "miss"), Sums(1))
         served = stand.witness.served(await stand.hit(), REQUEST)
         with pytest.raises(StoreError, match="SQLITE_BUSY"):
             await stand.witness.look()
@@ -356,7 +371,7 @@ async def test_locked_journal_loses_no_count_and_no_decision(stand: Stand, tmp_p
         assert stand.cache.watch.flushed_at("t", "other") == NOW
         other.execute("ROLLBACK")
     await stand.witness.look()
-    assert [row.requests for row in await stand.witness.tally(1)] == [1]
+    assert [row.sums.requests for row in await stand.witness.ledger(1)] == [1]
     assert served in [one.id for one in await stand.decisions()]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from nearhit.errors import StoreError
 from nearhit.store import Entry, Store
-from nearhit.store.base import MAX_ENTRY_BYTES, Vector
+from nearhit.store.base import MAX_ENTRY_BYTES, Browse, Vector
 
 Make = Callable[..., Entry]
 At = Callable[[float], Vector]
@@ -292,6 +292,75 @@ async def test_page_with_a_bad_argument_names_it(store: Store, now: int) -> None
     for fingerprint, limit, message in (("", 5, "`fingerprint`"), ("encoder", 0, "`limit`")):
         with pytest.raises(StoreError, match=message):
             await store.stale(fingerprint, None, limit, now)
+
+
+async def listed(store: Store, **browse: Any) -> list[str]:
+    texts: list[str] = []
+    after = None
+    while True:
+        page = await store.browse(Browse(**browse, after=after))
+        assert len(page.entries) <= browse["limit"]
+        texts += [entry.text for entry in page.entries]
+        after = page.next
+        if after is None:
+            return texts
+
+
+async def test_listings_name_each_live_entry_once_whatever_their_size(
+    store: Store, make_entry: Make, now: int
+) -> None:
+    live = [make_entry(str(n), scope=f"s{n % 2}", tenant=f"t{n % 2}") for n in range(7)]
+    live.append(make_entry("exact", degrees=None))
+    for entry in [*live, make_entry("dead", expires_at=now)]:
+        await store.put(entry)
+    for limit in (1, 3, 8, 100):
+        found = await listed(store, limit=limit, now=now)
+        assert sorted(found) == sorted(entry.text for entry in live)
+        assert sorted(await listed(store, limit=limit, now=now, tenant="t1")) == ["1", "3", "5"]
+    await store.flush()
+    assert await listed(store, limit=5, now=now) == []
+
+
+async def test_listing_by_text_finds_it_in_any_case_and_behind_any_number_of_others(
+    store: Store, make_entry: Make, now: int
+) -> None:
+    for n in range(30):
+        await store.put(make_entry(f"other {n}"))
+    await store.put(make_entry("How do I reset my Straße?"))
+    for limit in (1, 100):
+        found = await listed(store, limit=limit, now=now, contains="my STRASSE")
+        assert found == ["How do I reset my Straße?"]
+    assert len(await listed(store, limit=7, now=now, contains="other")) == 30
+    assert await listed(store, limit=7, now=now, contains="nowhere") == []
+
+
+async def test_listing_by_vector_crosses_scopes_and_keeps_to_a_tenant(
+    store: Store, make_entry: Make, at: At, now: int
+) -> None:
+    for degrees in (0, 30, 60):
+        for tenant in ("a", "b"):
+            name = f"{tenant}{degrees}"
+            entry = make_entry(name, degrees=degrees, scope=tenant, tenant=tenant)
+            await store.put(entry)
+    await store.put(make_entry("old", fingerprint="old", degrees=0))
+    asked: dict[str, Any] = {"now": now, "vector": at(0), "fingerprint": "encoder"}
+    page = await store.browse(Browse(limit=4, **asked))
+    assert {entry.text for entry in page.entries[:2]} == {"a0", "b0"}
+    assert all(entry.vector is not None for entry in page.entries)
+    assert page.next is None
+    assert await listed(store, limit=4, tenant="b", **asked) == ["b0", "b30", "b60"]
+
+
+async def test_listing_with_a_bad_argument_names_it(store: Store, at: At, now: int) -> None:
+    bad = [
+        (Browse(limit=0, now=now), "`limit`"),
+        (Browse(limit=1, now=-1), "`now`"),
+        (Browse(limit=1, now=now, contains="\ud800"), "`contains`"),
+        (Browse(limit=1, now=now, vector=at(0)), "`fingerprint`"),
+    ]
+    for browse, message in bad:
+        with pytest.raises(StoreError, match=message):
+            await store.browse(browse)
 
 
 async def test_exchange_replaces_the_entry_and_keeps_its_hits(
