@@ -257,7 +257,7 @@ async def test_what_could_not_be_booked_is_booked_later(stand: Stand, tmp_path: 
     stand.witness.book(("k", "", "m", "miss"), Sums(1, spent_usd=0.5))
     with sqlite3.connect(tmp_path / FILE, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
+        with pytest.raises(StoreError, match="SQLITE_BUSY"):
             await stand.witness.look()
         other.execute("ROLLBACK")
     other.close()
