@@ -289,7 +289,7 @@ class Cache:
         return entry if entry is not None and self._is_shown(entry) else None
 
     def _is_shown(self, entry: Entry) -> bool:
-        flushed_at = self.watch.flushed_at(entry.tenant, entry.model)
+        flushed_at = self._flushed_at(entry.tenant, entry.model, entry.text)
         return is_authentic(entry, self._secret) and entry.created_at > flushed_at
 
     def _ttl_s(self, lookup: Lookup) -> int:
@@ -346,26 +346,29 @@ class Cache:
         """Check of an answer in flight what is checked of a stored one: no flush, no expiry."""
         if entry.epoch != (lookup.epoch or 0) or self._is_flushed(lookup):
             return False
-        if entry.created_at <= self._flushed_at(lookup.question, entry.text):
+        if entry.created_at <= self._flushed_at(
+            lookup.question.tenant, lookup.question.model, entry.text
+        ):
             return False
         return entry.expires_at > self._clock() and not _is_too_old(entry, lookup)
 
     def _is_flushed(self, lookup: Lookup) -> bool:
         """Whether a flush came after the question: it wins over the answer."""
-        flushed_at = self._flushed_at(lookup.question, lookup.question.text)
+        question = lookup.question
+        flushed_at = self._flushed_at(question.tenant, question.model, question.text)
         return 0 < flushed_at >= lookup.asked_at
 
-    def _flushed_at(self, question: Question, stored: str) -> int:
-        """The Unix second up to which answers to a stored text do not count for this question."""
+    def _flushed_at(self, tenant: str, model: str, stored: str) -> int:
+        """The Unix second up to which answers to a stored text do not count for them."""
         text = text_digest(stored, self._secret) if self.watch.belief.flushes else ""
-        return self.watch.flushed_at(question.tenant, question.model, text)
+        return self.watch.flushed_at(tenant, model, text)
 
     def _is_ours(self, entry: Entry, question: Question) -> bool:
         """Check again what the store promised, and that nobody else wrote the entry."""
         if entry.scope != question.scope or not is_authentic(entry, self._secret):
             self._faults.record("store", "forged")
             return False
-        return entry.created_at > self._flushed_at(question, entry.text)
+        return entry.created_at > self._flushed_at(question.tenant, question.model, entry.text)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))
