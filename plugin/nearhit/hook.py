@@ -378,14 +378,9 @@ class NearhitHook(CustomLogger):
     def _ready_cache(self) -> Cache:
         """Return the cache, made on the running loop; its encoder follows when it is loaded."""
         if self._cache is None:
-            from nearhit.store.embedded import EmbeddedStore
+            from nearhit.store.opening import open_store
 
-            store = EmbeddedStore(
-                self.settings.data_dir,
-                dimension=DIMENSION,
-                max_entries=self.settings.store.max_entries,
-                max_pending=self.settings.store.max_pending,
-            )
+            store = open_store(self.settings, DIMENSION, self._secret)
             self._cache = Cache(self.settings, self._secret, store)
             self.witness = Witness(self.settings, self._cache, _ask_model)
             self._running = [
