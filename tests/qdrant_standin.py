@@ -5,7 +5,8 @@
 Edge is the server's own engine, so filters, ids, conditional writes and vectors are real; routing,
 replicas, gRPC and the optimiser are not there. It can be told to fail:
 
-    POST /control/fault {"kind": "status", "status": 503}    also hang, cut, garbage, empty, foreign
+    POST /control/fault {"kind": "status", "status": 503}    also hang, late, cut, garbage, empty,
+                                                             foreign; "times": how often
     POST /control/fault {"kind": "version", "version": "1.9.0"}
     POST /control/fault {}                                   works again
     GET  /control/calls                                      how many calls of /collections came
@@ -46,6 +47,10 @@ class Faults:
         self._control["calls"] += scope["path"].startswith("/collections")
         keys = [value.decode() for name, value in scope["headers"] if name == b"api-key"]
         fault = self._control["fault"]
+        if "times" in fault:
+            fault["times"] -= 1
+            if fault["times"] < 0:
+                fault = {}
         response: Response | None = None
         match fault.get("kind"):
             case "status":

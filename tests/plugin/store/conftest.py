@@ -103,13 +103,25 @@ class Standin:
         return int(httpx.get(f"{self.url}/control/calls").json()["calls"])
 
 
+@contextlib.contextmanager
+def _standin_on(folder: Path, port: int, key: str | None = None) -> Iterator[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, qdrant_standin.__file__, f"--port={port}", f"--folder={folder}"]
+    command += [] if key is None else [f"--api-key={key}"]
+    with stack.server(command, folder / "log", port, "/control/calls") as server:
+        yield server.url
+
+
+@pytest.fixture
+def start_standin() -> Callable[..., contextlib.AbstractContextManager[str]]:
+    """Run a stand-in of the test's own, on a port, perhaps with a key."""
+    return _standin_on
+
+
 @pytest.fixture(scope="session")
 def standin_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("qdrant"), stack.free_port()
-    command = [sys.executable, qdrant_standin.__file__]
-    command += [f"--port={port}", f"--folder={folder}"]
-    with stack.server(command, folder / "log", port, "/") as server:
-        yield server.url
+    with _standin_on(tmp_path_factory.mktemp("qdrant"), stack.free_port()) as url:
+        yield url
 
 
 @pytest.fixture
