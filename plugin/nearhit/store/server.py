@@ -46,6 +46,7 @@ T = TypeVar("T")
 STATE_AGE_S: Final = 1.0  # within so long a flush by another proxy is obeyed
 WRITE_TIMEOUT_S: Final = 5.0  # off the request path
 OPEN_TIMEOUT_S: Final = 10.0
+_INSERT_TIMEOUT_S: Final = 60.0
 FAILURES: Final = 5
 ATTEMPTS: Final = 3
 MIN_PAUSE_S: Final = 0.25
@@ -185,17 +186,18 @@ class ServerStore:
         return await self._write(lambda collection: collection.held(ids))
 
     async def insert(self, entries: Sequence[Entry]) -> None:
-        """Store entries of the current epoch; where an id is there already, nothing changes.
+        """Store entries; where an id is there already, nothing changes.
 
         Raises:
-            StoreError: as `put`, or an entry is of another epoch.
+            StoreError: as `put`, or an entry is of another epoch than the store's after it.
         """
         for entry in entries:
             check_entry(entry, self._dimension)
-            if not await self._is_current(entry):
-                raise StoreError("the collection must not be flushed meanwhile, it was")
-        # One attempt for as many bytes as a page holds: it has its own, longer time.
-        await self._call(lambda collection: collection.insert(entries), 60.0)
+        # As many bytes as a page holds: it has its own, longer time.
+        await self._call(lambda collection: collection.insert(entries), _INSERT_TIMEOUT_S)
+        epoch = (await self._refreshed()).epoch
+        if any(entry.epoch != epoch for entry in entries):
+            raise StoreError("the collection must not be flushed meanwhile, it was; run it again")
 
     async def close(self) -> None:
         """Disconnect; calls in flight fail."""

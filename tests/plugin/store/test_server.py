@@ -62,9 +62,7 @@ async def until_up(store: ServerStore) -> None:
 
 
 def question(text: str = "How do I sort a list?") -> Question:
-    return Question(
-        id=uuid4(), tenant="t", scope="tenant", text=text, model="m", exact_only=None
-    )
+    return Question(id=uuid4(), tenant="t", scope="tenant", text=text, model="m", exact_only=None)
 
 
 # ---- what a failing server costs -------------------------------------------------------------
