@@ -73,8 +73,8 @@ async def migrate(
     epoch, other = await source.epoch(), await target.epoch()
     if epoch != other:
         raise StoreError(
-            f"the collection must be in the epoch of the embedded store, {epoch}, it is in {other}: "
-            "one of them was flushed; name a new one with --collection"
+            f"the collection must be in the epoch of the embedded store, {epoch}, it is in "
+            f"{other}: one of them was flushed; name a new one with --collection"
         )
     tally = Tally()
     after: UUID | None = None

@@ -1,4 +1,4 @@
-"""A Qdrant server as the store, over a real socket: what it costs when it fails, and what it checks."""
+"""A Qdrant server as the store, over a real socket: what its faults cost, and what is checked."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ async def client(standin: Standin) -> AsyncIterator[AsyncQdrantClient]:
 
 
 async def until_up(store: ServerStore) -> None:
-    while not store.is_up:  # ends by the test's timeout
+    while not store.is_up:  # noqa: ASYNC110 - ends by the test's timeout
         await asyncio.sleep(0.02)
 
 
