@@ -183,7 +183,7 @@ class Standin:
 
     async def retrieve(self, request: Request) -> Response:
         body = await request.json()
-        ids = [UUID(point_id) for point_id in body["ids"]]
+        ids: list[Any] = [UUID(point_id) for point_id in body["ids"]]
         records = self.shard(request).retrieve(
             ids, body.get("with_payload", True), body.get("with_vector", False)
         )
@@ -277,7 +277,7 @@ def _filter(asked: JSON | None) -> Any:
     """Edge's filter of REST's."""
     if asked is None:
         return None
-    parts = {name: [_condition(one) for one in asked[name]] for name in asked if asked[name]}
+    parts: JSON = {name: [_condition(one) for one in asked[name]] for name in asked if asked[name]}
     return edge.Filter(**parts)
 
 

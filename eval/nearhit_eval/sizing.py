@@ -31,7 +31,7 @@ NODE_GB: Final = 128
 # Source: qdrant.tech/documentation/guides/capacity-planning, "Calculating RAM size": half as much
 # again, for indexes, versions of points and the segments that an optimisation works on.
 ROOM: Final = 1.5
-# Source: the same publisher's advice that more than 80 % resident is the sign of a problem.
+# Source: github.com/qdrant/skills, "memory usage": above 80 % resident is the sign of a problem.
 USABLE: Final = 0.8
 COPIES: Final = 2
 _LETTERS: Final = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ", np.uint8)
@@ -71,7 +71,7 @@ def measure(entries: int, answer_bytes: int) -> PerEntry:
 
 def rows(one: PerEntry) -> list[tuple[str, ...]]:
     """Return the table: a row for each number of entries and each kind of vector in memory."""
-    table = []
+    table: list[tuple[str, ...]] = []
     for size in SIZES:
         for kind, width in (("none", 2), ("int8", 1)):
             memory = size * (DIMENSION * width * ROOM + one.heap) / 1e9

@@ -396,7 +396,7 @@ def _describe(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {OPEN_TIMEOUT_S:g} s"
     if isinstance(error, ImportError):
-        return "qdrant-client is not installed; pip install 'nearhit[proxy]'"
+        return "qdrant-client is not installed; pip install 'nearhit[server]'"
     from nearhit.store.collection import describe
 
     return describe(error)

@@ -153,8 +153,8 @@ async def open_server(new_collection: str) -> AsyncIterator[OpenServer]:
     def open_(url: str, **options: Any) -> ServerStore:
         given = {name: options.pop(name) for name in ("owner", "epoch") if name in options}
         dimension = options.pop("dimension", DIMENSION)
-        values = {"url": url, "collection": new_collection, "timeout_ms": 5000} | options
-        opened.append(ServerStore(StoreSettings(**values), dimension, **given))
+        values: dict[str, Any] = {"url": url, "collection": new_collection, "timeout_ms": 5000}
+        opened.append(ServerStore(StoreSettings(**(values | options)), dimension, **given))
         return opened[-1]
 
     yield open_
