@@ -162,7 +162,7 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
             "days": _DAYS,
             "tally": [asdict(one) for one in await _available(witness.tally, _DAYS)],
             "entries": await _available(cache.count),
-            "store": {name: held[name] for name in HELD},
+            "store": {name: held[name] for name in HELD if name in held},
             "decider": cache.decider,
             "quarantined": sum(map(len, belief.quarantine.values())),
             "live_wrong_share": asdict(belief.live),

@@ -4,6 +4,7 @@ LiteLLM's own `/metrics` serves that registry where its `prometheus` callback is
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -62,10 +63,10 @@ HELD = ("bytes", "evicted", "expired", "flushed")
 
 
 def count_held(stats: Mapping[str, int | str]) -> None:
-    """Show what `Store.stats` says."""
-    STORE_BYTES.set(float(stats["bytes"]))
+    """Show what `Store.stats` says; NaN where a backend does not count."""
+    STORE_BYTES.set(float(stats.get("bytes", math.nan)))
     for reason in HELD[1:]:
-        STORE_REMOVED.labels(reason).set(float(stats[reason]))
+        STORE_REMOVED.labels(reason).set(float(stats.get(reason, math.nan)))
 
 
 def count_outcome(outcome: Outcome, *, is_shadow: bool = False) -> None:

@@ -101,11 +101,11 @@ def _stats(options: argparse.Namespace) -> int:
         tokens += row["prompt_tokens"] + row["completion_tokens"]
     asked = sum(counts.values())
     print(f"{asked} requests in {found['days']} days, {found['entries']} answers held")
-    held = found["store"]
-    print(
-        f"{held['bytes']:,} bytes of answers; removed: {held['evicted']} evicted, "
-        f"{held['expired']} expired, {held['flushed']} flushed"
-    )
+    if held := found["store"]:  # a server counts them itself
+        print(
+            f"{held['bytes']:,} bytes of answers; removed: {held['evicted']} evicted, "
+            f"{held['expired']} expired, {held['flushed']} flushed"
+        )
     for name, count in sorted(counts.items()):
         print(f"  {name:<18} {count:>8}  {100 * count / asked:5.1f} %")
     live = found["live_wrong_share"]

@@ -41,6 +41,8 @@ class Entry:
         hits: How often it was served.
         vector: float32 `(dimension,)`, unit length; may come back rounded to half
             precision.
+        tenant: Keyed digest of whose it is, for people who look on; "" where older versions
+            stored it. No answer is served by it: the scope holds the tenant too.
     """
 
     id: UUID
@@ -55,6 +57,7 @@ class Entry:
     signature: str
     hits: int = 0
     vector: Vector | None = None
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +103,40 @@ class Page:
 
     entries: list[Entry]
     left: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Browse:
+    """What a person looks for among live entries of all scopes; never asked for a request.
+
+    Attributes:
+        limit: how many at most, 1 to 100; fewer come where answers are large.
+        now: Unix seconds.
+        after: where the listing before ended; None begins.
+        tenant: only this tenant's; None: all.
+        contains: only questions with this text in them, in any case; "": all.
+        vector: the nearest to it, most similar first, in one listing; None: by id.
+        fingerprint: of the encoder that made `vector`.
+    """
+
+    limit: int
+    now: int
+    after: UUID | None = None
+    tenant: str | None = None
+    contains: str = ""
+    vector: Vector | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing:
+    """Some of the entries that were looked for, and where to go on; None: that was all.
+
+    A listing may be empty and yet have more behind it: each call looks at a bounded number.
+    """
+
+    entries: list[Entry]
+    next: UUID | None
 
 
 class Store(Protocol):
@@ -200,7 +237,7 @@ def check_entry(entry: Entry, dimension: int) -> None:
     if not isinstance(entry.id, UUID):
         raise StoreError(f"`entry.id` must be a UUID, got {type(entry.id).__name__}")
     size = 0
-    for name in ("scope", "fingerprint", "text", "completion", "model", "signature"):
+    for name in ("scope", "fingerprint", "text", "completion", "model", "signature", "tenant"):
         size += _utf8_size(f"entry.{name}", getattr(entry, name))
     if size > MAX_ENTRY_BYTES:
         raise StoreError(
@@ -241,6 +278,22 @@ def check_page(fingerprint: str, limit: int, now: int) -> None:
     _check_limit(limit)
 
 
+def check_browse(browse: Browse, dimension: int) -> None:
+    """Refuse a listing that no engine can give.
+
+    Raises:
+        StoreError: Names the argument and its rule.
+    """
+    _utf8_size("contains", browse.contains)
+    _utf8_size("tenant", "" if browse.tenant is None else browse.tenant)
+    check_int("now", browse.now)
+    _check_limit(browse.limit)
+    if browse.vector is not None:
+        check_vector("vector", browse.vector, dimension)
+        if not _utf8_size("fingerprint", browse.fingerprint):
+            raise StoreError("`fingerprint` must not be empty: such entries have no vector")
+
+
 def check_int(name: str, value: object) -> None:
     """Refuse what is not an int from 0 to 2**53: Edge never matches 1.5 in an int index."""
     if type(value) is not int or not 0 <= value <= MAX_INT:
@@ -268,7 +321,7 @@ def is_live(entry: Entry, now: int, era: Era) -> bool:
 def rank(entries: Iterable[Entry], search: Search, era: Era) -> list[Neighbour]:
     """Drop what the search did not ask for and order the rest, most similar first."""
     found = [
-        Neighbour(entry, _cosine(search.vector, entry.vector))
+        Neighbour(entry, cosine(search.vector, entry.vector))
         for entry in entries
         if entry.vector is not None
         and entry.scope == search.scope
@@ -279,16 +332,16 @@ def rank(entries: Iterable[Entry], search: Search, era: Era) -> list[Neighbour]:
     return found[: search.limit]
 
 
-def _check_limit(limit: object) -> None:
-    if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
-        raise StoreError(f"`limit` must be an int from 1 to {MAX_LIMIT}, got {limit!r}")
-
-
-def _cosine(a: Vector, b: Vector) -> float:
+def cosine(a: Vector, b: Vector) -> float:
     """Cosine in double precision; half-precision storage leaves lengths up to 2e-4 off one."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     cosine = float(x @ y) / float(np.sqrt((x @ x) * (y @ y)))
     return min(1.0, max(-1.0, cosine))
+
+
+def _check_limit(limit: object) -> None:
+    if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
+        raise StoreError(f"`limit` must be an int from 1 to {MAX_LIMIT}, got {limit!r}")
 
 
 def _utf8_size(name: str, value: object) -> int:

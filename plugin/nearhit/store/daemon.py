@@ -223,6 +223,12 @@ def answer(engine: Engine, request: Frame) -> Frame:
                 header["now"],
             )
             return wire.pack_entries({"left": page.left}, _fitting(page.entries))
+        case "live":
+            after = header["after"]
+            page = engine.live(
+                None if after is None else UUID(hex=after), header["limit"], header["now"]
+            )
+            return wire.pack_entries({"left": page.left}, _fitting(page.entries))
         case "exchange":
             (entry,) = wire.unpack_entries(request)
             return Frame({"exchanged": engine.exchange(header["signature"], entry)})
