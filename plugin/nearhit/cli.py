@@ -4,6 +4,7 @@ nearhit check router_config.yaml     validate the settings and show those in for
 nearhit build                        make the encoder's artefact now instead of at the first start
 nearhit encode FILE                  show vectors and similarities
 nearhit reembed                      give stored questions vectors of a new encoder
+nearhit migrate                      copy the embedded store into a Qdrant server
 nearhit report                       what was served, or would have been, and what was wrong
 nearhit calibrate                    label decisions, find the threshold that keeps a precision
 nearhit export                       decisions as training data, or all stored answers
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nearhit import __version__, config, entry_commands, remote
+from nearhit import __version__, config, entry_commands, migrate, remote
 from nearhit.encoder.commands import add_commands
 from nearhit.errors import ConfigError, NearhitError
 from nearhit.evidence import commands as evidence
@@ -30,6 +31,7 @@ _EXAMPLES = """examples:
   nearhit build --base org/base --adapter org/adapter --out encoder   an encoder to copy elsewhere
   nearhit encode questions.txt              vectors and similarities, one text a line
   nearhit reembed router_config.yaml        after a change of base, adapter or precision
+  nearhit migrate router_config.yaml --to https://qdrant.example:6333   before `store.url` is set
   nearhit report router_config.yaml         after some days of `mode: shadow`: would it be right?
   nearhit calibrate router_config.yaml --judge gpt-4o --write   a threshold from your own traffic
   nearhit explain "How do I sort a list?" --model gpt-4o-mini   a hit or a miss, and why
@@ -55,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(run=_check)
     add_commands(commands)
+    migrate.add_commands(commands)
     evidence.add_commands(commands)
     remote.add_commands(commands)
     entry_commands.add_commands(commands)

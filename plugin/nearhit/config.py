@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -104,6 +105,16 @@ def _long_enough(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _server(url: str) -> str:
+    """Accept the address of a server without credentials, which would end up in logs."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address like https://qdrant.example:6333")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("without user, password and query; the key stands in store.api_key")
+    return url.rstrip("/")
+
+
 def _known_guards(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name not in guards.GUARDS:
@@ -124,6 +135,7 @@ def _safe_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
 
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 Folder = Annotated[Path, AfterValidator(_expand)]
+Url = Annotated[str, AfterValidator(_server)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_lines)]
 Guards = Annotated[Words, AfterValidator(_known_guards)]
 Callers = Annotated[Words, AfterValidator(_known_callers)]
@@ -202,6 +214,51 @@ class StoreSettings(_Frozen):
     max_pending: int = Field(
         default=256, ge=1, le=10_000, description="calls in flight; more are misses"
     )
+    url: Url | None = Field(
+        default=None,
+        description="a Qdrant server or cluster, http(s)://host:port; unset: the embedded store",
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="of that server; best os.environ/NAME or NEARHIT_STORE__API_KEY"
+    )
+    collection: str = Field(
+        default="nearhit",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$",
+        description="its collection, made if there is none",
+    )
+    prefer_grpc: bool = Field(
+        default=False, description="gRPC instead of REST: less CPU a call, another port"
+    )
+    grpc_port: int = Field(default=6334, ge=1, le=65_535, description="of that server")
+    timeout_ms: int = Field(
+        default=100, ge=1, le=10_000, description="most that one read of that server may take"
+    )
+    shards: int | None = Field(
+        default=None, ge=1, le=10_000, description="of a new collection; unset: the server decides"
+    )
+    replication_factor: int = Field(
+        default=1, ge=1, le=100, description="copies of each shard of a new collection"
+    )
+    write_consistency_factor: int = Field(
+        default=1, ge=1, le=100, description="copies that must acknowledge a write"
+    )
+    quantization: Literal["none", "int8"] = Field(
+        default="none", description="of a new collection: int8 in memory, the vectors on disk"
+    )
+
+    @model_validator(mode="after")
+    def _copies_suffice(self) -> Self:
+        if self.write_consistency_factor > self.replication_factor:
+            raise ValueError(
+                f"of a write_consistency_factor of at most replication_factor, "
+                f"{self.replication_factor}"
+            )
+        return self
+
+    @property
+    def bound(self) -> int | None:
+        """`max_entries` where it is set: its default is for the embedded store alone."""
+        return self.max_entries if "max_entries" in self.model_fields_set else None
 
     @model_validator(mode="after")
     def _bound_holds_an_entry(self) -> Self:
@@ -541,7 +598,8 @@ def _explain(fault: Any, values: Mapping[str, Any]) -> str:
         return f"{name} is not a setting{_nearest(name, known)} (`nearhit check` lists all)"
     field = _field(path)
     # A secret's value must not reach a log, so it is named but never shown.
-    shown = "a value that is not shown" if path[-1] == "secret" else _show(fault["input"])
+    is_secret = path[-1] in ("secret", "api_key", "url")
+    shown = "a value that is not shown" if is_secret else _show(fault["input"])
     meaning = f" ({field.description})" if field and field.description else ""
     default = field.get_default(call_default_factory=True) if field else None
     leave = "" if default is None else f" or leave it out for the default {_show(default)}"

@@ -458,15 +458,9 @@ class NearhitHook(CustomLogger):
     def _ready_cache(self) -> Cache:
         """Return the cache, made on the running loop; its encoder follows when it is loaded."""
         if self._cache is None:
-            from nearhit.store.embedded import EmbeddedStore
-            from nearhit.store.eviction import Bounds
+            from nearhit.store.opening import open_store
 
-            store = EmbeddedStore(
-                self.settings.data_dir,
-                dimension=DIMENSION,
-                bounds=Bounds(self.settings.store.max_entries, self.settings.store.max_bytes),
-                max_pending=self.settings.store.max_pending,
-            )
+            store = open_store(self.settings, DIMENSION, self._secret, bounded=True)
             cache = Cache(self.settings, self._secret, store)
             cache.watch.obey_flushes()  # before anything is served
             self._cache = cache

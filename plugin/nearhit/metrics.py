@@ -7,6 +7,7 @@ counted here. No label holds a text or key of a client, and each takes a bounded
 
 import importlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,10 +140,10 @@ HELD = ("bytes", "evicted", "expired", "flushed")
 
 
 def count_held(stats: Mapping[str, int | str]) -> None:
-    """Show what `Store.stats` says."""
-    STORE_BYTES.set(float(stats["bytes"]))
+    """Show what `Store.stats` says; NaN where a backend does not count."""
+    STORE_BYTES.set(float(stats.get("bytes", math.nan)))
     for reason in HELD[1:]:
-        STORE_REMOVED.labels(reason).set(float(stats[reason]))
+        STORE_REMOVED.labels(reason).set(float(stats.get(reason, math.nan)))
 
 
 def count_outcome(outcome: Outcome, *, is_shadow: bool = False) -> None:

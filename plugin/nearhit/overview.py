@@ -58,7 +58,7 @@ def router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
             "savings": asdict(savings(rows)),
             "lookup_ms": _percentiles(cache.lookups_s),
             "entries": await available(cache.count),
-            "store": {name: held[name] for name in HELD},
+            "store": {name: held[name] for name in HELD if name in held},
             "decider": cache.decider,
             "quarantined": sum(map(len, belief.quarantine.values())),
             "live_wrong_share": asdict(belief.live),

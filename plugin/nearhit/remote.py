@@ -113,11 +113,11 @@ def _stats(options: argparse.Namespace) -> int:
         counts[row["outcome"]] = counts.get(row["outcome"], 0) + row["requests"]
     asked = sum(counts.values())
     print(f"{asked} requests in {found['days']} days, {found['entries']} answers held")
-    held = found["store"]
-    print(
-        f"{held['bytes']:,} bytes of answers; removed: {held['evicted']} evicted, "
-        f"{held['expired']} expired, {held['flushed']} flushed"
-    )
+    if held := found["store"]:  # a server counts them itself
+        print(
+            f"{held['bytes']:,} bytes of answers; removed: {held['evicted']} evicted, "
+            f"{held['expired']} expired, {held['flushed']} flushed"
+        )
     for name, count in sorted(counts.items()):
         print(f"  {name:<18} {count:>8}  {100 * count / asked:5.1f} %")
     live = found["live_wrong_share"]

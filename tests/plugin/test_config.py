@@ -181,3 +181,29 @@ def test_load_of_a_wrong_bound_or_right_says_what_would_be_one(
 
 def test_load_of_no_bound_is_none() -> None:
     assert load({"store": {"max_entries": None}}, {}).store.max_entries is None
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        ({"url": "qdrant.example:6333"}, "store.url must be an address like"),
+        ({"url": "https://me:the-password@qdrant.example"}, "without user, password"),
+        ({"url": "https://qdrant.example/?key=the-password"}, "without user, password"),
+        ({"api_key": ["the-password"]}, "store.api_key must be"),
+        ({"replication_factor": 2, "write_consistency_factor": 3}, "at most replication_factor, 2"),
+        ({"collection": "../other"}, "store.collection must"),
+        ({"quantization": "int4"}, "store.quantization must be 'none' or 'int8'"),
+    ],
+    ids=["scheme", "user", "query", "key", "copies", "name", "kind"],
+)
+def test_wrong_setting_of_a_server_is_explained_without_its_secrets(
+    store: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load({"store": store}, {})
+    assert "the-password" not in str(caught.value)
+
+
+def test_bound_counts_for_a_server_only_where_it_is_set() -> None:
+    assert load({}, {}).store.bound is None
+    assert load({"store": {"max_entries": 7}}, {}).store.bound == 7

@@ -9,7 +9,17 @@ import pytest
 import nearhit
 
 HEAVY = ("torch", "litellm", "onnx", "onnxruntime", "tokenizers", "qdrant_edge", "qdrant_client")
-MODULES = ["config", "request", "decision", "completion", "store", "encoder", "cache", "cli"]
+MODULES = [
+    "config",
+    "request",
+    "decision",
+    "completion",
+    "store",
+    "encoder",
+    "cache",
+    "migrate",
+    "cli",
+]
 PROBE = """
 import sys
 def refuse(event, args):

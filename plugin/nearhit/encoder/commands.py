@@ -190,13 +190,9 @@ async def _migrate(settings: Settings, encoder: Encoder, secret: bytes) -> int:
     from tqdm import tqdm
 
     from nearhit.reembed import Tally, reembed
-    from nearhit.store.embedded import EmbeddedStore
+    from nearhit.store.opening import open_store
 
-    store = EmbeddedStore(
-        settings.data_dir,
-        dimension=encoder.dimension,
-        max_pending=settings.store.max_pending,
-    )
+    store = open_store(settings, encoder.dimension, secret)
     with tqdm(unit="entry", desc="reembed", file=sys.stderr) as bar:
 
         def show(tally: Tally, total: int) -> None:
@@ -204,6 +200,7 @@ async def _migrate(settings: Settings, encoder: Encoder, secret: bytes) -> int:
             bar.update(tally.seen - bar.n)
 
         try:
+            await store.start()
             tally = await reembed(store, encoder, secret, show)
         finally:
             await store.close()

@@ -4,8 +4,12 @@
     embedded  the default: a client of one store process per machine   (`EmbeddedStore`)
     launch    finds or starts that process; link is one connection to it; wire its frames
     daemon    the process itself; engine and shard wrap Qdrant Edge; folder is its files
+    server    a Qdrant server or cluster, with a circuit breaker        (`ServerStore`)
+    collection   one collection there; all that knows `qdrant-client`
+    opening   picks one of the two stores by the settings
 
-Only `base` is imported here: the engine is never loaded into the proxy.
+Only `base` is imported here: the engine is never loaded into the proxy, and the client only
+where `store.url` is set.
 """
 
 from nearhit.store.base import Entry, Neighbour, Store

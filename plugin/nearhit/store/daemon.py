@@ -228,6 +228,12 @@ def answer(engine: Engine, request: Frame) -> Frame:
             fitting = _fitting(listing.entries)
             at = listing.next if len(fitting) == len(listing.entries) else fitting[-1].id
             return wire.pack_entries({"next": None if at is None else at.hex}, fitting)
+        case "live":
+            after = header["after"]
+            page = engine.live(
+                None if after is None else UUID(hex=after), header["limit"], header["now"]
+            )
+            return wire.pack_entries({"left": page.left}, _fitting(page.entries))
         case "exchange":
             (entry,) = wire.unpack_entries(request)
             return Frame({"exchanged": engine.exchange(header["signature"], entry)})

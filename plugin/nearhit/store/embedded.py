@@ -173,6 +173,24 @@ class EmbeddedStore:
         at = reply.header.get("next")
         return Listing(wire.unpack_entries(reply), None if at is None else UUID(hex=at))
 
+    async def live(self, after: UUID | None, limit: int, now: int) -> Page:
+        """Return all live entries, of any encoder or none, with their vectors, by id.
+
+        Args:
+            after: The last id of the page before; None begins.
+            limit: How many at most, 1 to 100; fewer come where answers are large.
+            now: Unix seconds.
+        """
+        check_page("any", limit, now)
+        header = {
+            "op": "live",
+            "after": None if after is None else after.hex,
+            "limit": limit,
+            "now": now,
+        }
+        reply = await self._call(header)
+        return Page(wire.unpack_entries(reply), _int(reply, "left"))
+
     async def exchange(self, signature: str, entry: Entry) -> bool:
         """See `Store.exchange`."""
         check_entry(entry, self._dimension)

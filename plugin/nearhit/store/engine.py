@@ -184,9 +184,27 @@ class Engine:
             ],
             must_not=[edge.FieldCondition("fingerprint", match=edge.MatchAny([fingerprint, ""]))],
         )
+        return self._page(wanted, after, limit, with_vector=False)
+
+    def live(self, after: UUID | None, limit: int, now: int) -> Page:
+        """Return live entries with their vectors. See `EmbeddedStore.live`."""
+        check_page("any", limit, now)
+        wanted = edge.Filter(
+            must=[
+                edge.FieldCondition("epoch", match=edge.MatchValue(self._meta.epoch)),
+                edge.FieldCondition("expires_at", range=edge.RangeFloat(gt=now)),
+                edge.FieldCondition("created_at", range=edge.RangeFloat(gte=self._meta.since)),
+            ]
+        )
+        return self._page(wanted, after, limit, with_vector=True)
+
+    def _page(
+        self, wanted: edge.Filter, after: UUID | None, limit: int, *, with_vector: bool
+    ) -> Page:
+        """The entries behind `after` that a filter lets through, by id."""
         # The engine's offset includes the entry it names: one more is asked for and dropped.
         request = edge.ScrollRequest(
-            offset=after, limit=limit + 1, filter=wanted, with_payload=True, with_vector=False
+            offset=after, limit=limit + 1, filter=wanted, with_payload=True, with_vector=with_vector
         )
         with as_store_error("page"):
             records, _ = self._shard.scroll(request)

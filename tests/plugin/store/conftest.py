@@ -2,21 +2,32 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
+import httpx
 import pytest
+from qdrant_client import AsyncQdrantClient
 
+import qdrant_standin
+import stack
 from doubles import DIMENSION, InProcessStore, vector_at
+from nearhit.config import StoreSettings
 from nearhit.errors import StoreError
 from nearhit.store import Entry, Store
 from nearhit.store.base import Vector
+from nearhit.store.collection import Collection
 from nearhit.store.embedded import EmbeddedStore
+from nearhit.store.server import ServerStore
 
+REAL_SERVER = os.environ.get("NEARHIT_TEST_QDRANT_URL")
+REAL_KEY = os.environ.get("NEARHIT_TEST_QDRANT_API_KEY")
 NOW = 4_000_000_000  # later than any run of these tests, so that upkeep sweeps nothing
 
 
@@ -77,14 +88,129 @@ async def open_store(data_dir: Path) -> AsyncIterator[OpenStore]:
         await store.close()
 
 
-@pytest.fixture(params=["engine", "embedded"])
+class Standin:
+    """The stand-in for a Qdrant server, as a test sees it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def fail(self, kind: str | None = None, **how: Any) -> None:
+        fault = {} if kind is None else {"kind": kind, **how}
+        httpx.post(f"{self.url}/control/fault", json=fault).raise_for_status()
+
+    @property
+    def calls(self) -> int:
+        return int(httpx.get(f"{self.url}/control/calls").json()["calls"])
+
+
+@contextlib.contextmanager
+def _standin_on(folder: Path, port: int, key: str | None = None) -> Iterator[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, qdrant_standin.__file__, f"--port={port}", f"--folder={folder}"]
+    command += [] if key is None else [f"--api-key={key}"]
+    with stack.server(command, folder / "log", port, "/control/calls") as server:
+        yield server.url
+
+
+@pytest.fixture
+def start_standin() -> Callable[..., contextlib.AbstractContextManager[str]]:
+    """Run a stand-in of the test's own, on a port, perhaps with a key."""
+    return _standin_on
+
+
+@pytest.fixture(scope="session")
+def standin_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with _standin_on(tmp_path_factory.mktemp("qdrant"), stack.free_port()) as url:
+        yield url
+
+
+@pytest.fixture
+def standin(standin_server: str) -> Iterator[Standin]:
+    """The stand-in, which works."""
+    server = Standin(standin_server)
+    yield server
+    server.fail()
+
+
+_COLLECTIONS = itertools.count()
+
+
+@pytest.fixture
+def new_collection() -> str:
+    """A name that no other test and no other run has."""
+    return f"nearhit-test-{os.getpid()}-{next(_COLLECTIONS)}"
+
+
+class OpenServer(Protocol):
+    def __call__(self, url: str, **options: Any) -> ServerStore: ...
+
+
+@pytest.fixture
+async def open_server(new_collection: str) -> AsyncIterator[OpenServer]:
+    """Make clients of a server, all of one new collection; a busy machine answers late."""
+    opened: list[ServerStore] = []
+
+    def open_(url: str, **options: Any) -> ServerStore:
+        given = {name: options.pop(name) for name in ("owner", "epoch") if name in options}
+        dimension = options.pop("dimension", DIMENSION)
+        values: dict[str, Any] = {"url": url, "collection": new_collection, "timeout_ms": 5000}
+        opened.append(ServerStore(StoreSettings(**(values | options)), dimension, **given))
+        return opened[-1]
+
+    yield open_
+    for store in opened:
+        await store.close()
+
+
+def _in_memory() -> ServerStore:
+    """The client's own engine, in this process: no network."""
+
+    async def connect() -> Collection:
+        return Collection(AsyncQdrantClient(location=":memory:"), "nearhit", DIMENSION)
+
+    return ServerStore(StoreSettings(timeout_ms=5000), DIMENSION, connect=connect)
+
+
+@pytest.fixture(
+    params=[
+        "engine",
+        "embedded",
+        "memory",
+        "standin",
+        pytest.param(
+            "server",
+            marks=pytest.mark.skipif(not REAL_SERVER, reason="no NEARHIT_TEST_QDRANT_URL"),
+        ),
+    ]
+)
 async def store(
-    request: pytest.FixtureRequest, data_dir: Path, open_store: OpenStore
+    request: pytest.FixtureRequest,
+    data_dir: Path,
+    open_store: OpenStore,
+    open_server: OpenServer,
+    new_collection: str,
 ) -> AsyncIterator[Store]:
     """Every backend that must keep the contract: one more is one more parameter."""
-    opened: Store = InProcessStore(data_dir) if request.param == "engine" else open_store()
+    match request.param:
+        case "engine":
+            opened: Store = InProcessStore(data_dir)
+        case "embedded":
+            opened = open_store()
+        case "memory":
+            opened = _in_memory()
+        case "standin":
+            opened = open_server(request.getfixturevalue("standin").url)
+        case _:
+            assert REAL_SERVER
+            opened = open_server(REAL_SERVER, api_key=REAL_KEY)
+    if isinstance(opened, ServerStore):
+        await opened.start()
     yield opened
     await opened.close()
+    if request.param == "server":
+        client = AsyncQdrantClient(url=REAL_SERVER, api_key=REAL_KEY)
+        await client.delete_collection(new_collection)
+        await client.close()
 
 
 async def _process_of(store: EmbeddedStore) -> int:

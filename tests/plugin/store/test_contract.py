@@ -12,6 +12,9 @@ from nearhit.errors import StoreError
 from nearhit.store import Entry, Store
 from nearhit.store.base import MAX_ENTRY_BYTES, Browse, Vector
 
+# The client's in-process engine says that it has none.
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+
 Make = Callable[..., Entry]
 At = Callable[[float], Vector]
 

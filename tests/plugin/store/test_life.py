@@ -20,6 +20,7 @@ from nearhit.store import Entry, Store
 from nearhit.store.base import Vector
 from nearhit.store.embedded import EmbeddedStore
 from nearhit.store.eviction import HALF_LIFE_S, Bounds, after_hits, at_first, size_of
+from nearhit.store.server import ServerStore
 
 Make = Callable[..., Entry]
 At = Callable[[float], Vector]
@@ -30,12 +31,20 @@ class Bounded(Protocol):
     async def __call__(self, bounds: Bounds | None = None) -> Store: ...
 
 
+# The bounds of a server are its operator's; what is flushed there stays flushed as elsewhere.
+ON_ALL = pytest.mark.parametrize("bounded", ["engine", "embedded", "standin"], indirect=True)
+
+
 @pytest.fixture(params=["engine", "embedded"])
 async def bounded(
-    request: pytest.FixtureRequest, data_dir: Path, open_store: Callable[..., EmbeddedStore]
+    request: pytest.FixtureRequest,
+    data_dir: Path,
+    open_store: Callable[..., EmbeddedStore],
+    open_server: Callable[..., ServerStore],
 ) -> AsyncIterator[Bounded]:
-    """Open the one store of a folder with bounds; again: after a restart."""
+    """Open the one store of a folder or collection with bounds; again: after a restart."""
     opened: list[Store] = []
+    url = request.getfixturevalue("standin").url if request.param == "standin" else ""
 
     async def open_(bounds: Bounds | None = None) -> Store:
         if opened:
@@ -43,6 +52,9 @@ async def bounded(
         store: Store
         if request.param == "engine":
             store = InProcessStore(data_dir, bounds)
+        elif request.param == "standin":
+            store = server = open_server(url)
+            await server.start()
         else:
             store = open_store(bounds=bounds)
         opened.append(store)
@@ -247,6 +259,7 @@ async def test_counters_of_what_was_removed_outlive_a_restart(
     assert [stats[name] for name in ("evicted", "expired", "flushed", "points")] == [5, 1, 5, 0]
 
 
+@ON_ALL
 async def test_flush_by_age_forgets_what_is_older_and_keeps_the_rest(
     bounded: Bounded, make_entry: Make, at: At, now: int
 ) -> None:
@@ -263,10 +276,14 @@ async def test_flush_by_age_forgets_what_is_older_and_keeps_the_rest(
     assert sorted(one.entry.text for one in found) == sorted(kept)
     page = await store.stale("another", None, 100, now)
     assert (sorted(entry.text for entry in page.entries), page.left) == (sorted(kept), 6)
-    await until(store, "flushed", lambda flushed: flushed == 4)
+    if isinstance(store, ServerStore):
+        assert await store.tend(0) == 4
+    else:
+        await until(store, "flushed", lambda flushed: flushed == 4)
     assert await store.count() == 6
 
 
+@ON_ALL
 async def test_flush_by_age_wins_over_later_puts_of_older_entries_and_restarts(
     bounded: Bounded, make_entry: Make, now: int
 ) -> None:
@@ -282,6 +299,7 @@ async def test_flush_by_age_wins_over_later_puts_of_older_entries_and_restarts(
         await store.flush(-1)
 
 
+@ON_ALL
 async def test_flush_of_all_ends_a_flush_by_age_of_a_clock_that_was_ahead(
     bounded: Bounded, make_entry: Make, now: int
 ) -> None:
