@@ -157,7 +157,8 @@ def test_shipped_verifier_serves_everyday_questions_and_none_wrongly(
     report = json.loads(out.read_text())
     found = report["sets"]["everyday"]
     assert found["at_default"]["wrong"] == 0
-    assert found["at_default"]["recall"] >= 0.2
+    assert found["at_default"]["recall"] >= 0.1
+    assert found["recall_at_wrong"]["0.01"] >= 0.6
     bare = report["ablation"]["encoder"]
     assert found["recall_at_wrong"]["0.01"] > bare["recall_at_wrong"]["0.01"] + 0.3
     assert found["auc"] > bare["auc"] + 0.1

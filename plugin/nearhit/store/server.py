@@ -245,7 +245,8 @@ class ServerStore:
         return is_live(entry, 0, await self.era()) or is_live(entry, 0, await self._refreshed())
 
     async def _refreshed(self) -> Era:
-        """The era read now, once for all who ask meanwhile."""
+        """The era read now, once for all who ask meanwhile; nobody waits for a dead server."""
+        self._opened()
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._read(lambda each: each.era()))
             self._refreshing.add_done_callback(self._was_refreshed)
