@@ -221,10 +221,10 @@ class Store(Protocol):
         """Return how many entries are held, expired and flushed ones until swept."""
 
     async def stats(self) -> Mapping[str, int | str]:
-        """Return counters; a backend may have more than these.
+        """Return counters; a backend may have more than these, and lacks what it cannot count.
 
-        ``points`` and ``bytes`` are held now, the dead until they are swept; ``evicted``,
-        ``expired`` and ``flushed`` were removed since the store was made.
+        ``points``, which all have, and ``bytes`` are held now, the dead until they are swept;
+        ``evicted``, ``expired`` and ``flushed`` were removed since the store was made.
         """
 
     async def close(self) -> None:
