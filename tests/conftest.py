@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from nearhit.encoder.artefact import Artefact
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches one
 
@@ -25,8 +29,8 @@ def real_base(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_artefacts(tmp_path_factory: pytest.TempPathFactory, real_base: Path) -> Path:
-    """The folder of artefacts in a data folder, with the default one built by this code."""
+def real_artefact(tmp_path_factory: pytest.TempPathFactory, real_base: Path) -> "Artefact":
+    """The default artefact, built by this code in a data folder."""
     from nearhit.encoder.artefact import ensure_artefact
     from nearhit.encoder.recipe import AUTO
     from nearhit.encoder.weights import DEFAULT_BASE
@@ -34,4 +38,10 @@ def real_artefacts(tmp_path_factory: pytest.TempPathFactory, real_base: Path) ->
     data_dir = tmp_path_factory.mktemp("artefacts")
     (data_dir / "base").mkdir()
     (data_dir / "base" / DEFAULT_BASE).symlink_to(real_base)
-    return ensure_artefact(data_dir, verifier=AUTO).path.parent
+    return ensure_artefact(data_dir, verifier=AUTO)
+
+
+@pytest.fixture(scope="session")
+def real_artefacts(real_artefact: "Artefact") -> Path:
+    """The folder of artefacts that holds it; tests may build others there."""
+    return real_artefact.path.parent

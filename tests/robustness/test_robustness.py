@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from gateway import Gateway, config_of, running
+from nearhit.encoder.artefact import Artefact
 from robustness import chaos, faults, fuzz, soak, timing
 from robustness.stand import Stand, stand
 
@@ -91,10 +92,9 @@ def test_hostile_requests_in_process_break_nothing() -> None:
 
 
 def test_time_of_an_answer_does_not_tell_what_another_tenant_asked(
-    tmp_path: Path, real_artefacts: Path
+    tmp_path: Path, real_artefact: Artefact
 ) -> None:
-    (artefact,) = (path for path in real_artefacts.iterdir() if path.is_dir())
-    found = asyncio.run(timing.measure(tmp_path / "data", artefact, 40, 1))
+    found = asyncio.run(timing.measure(tmp_path / "data", real_artefact.path, 40, 1))
     # The tenant's own repeats are far apart from what is new; so was another's, once.
     assert found["the tenant itself"]["auc"] > 0.9
     assert found["another tenant"]["auc"] < 0.9

@@ -86,8 +86,9 @@ class Witness:
         self._faults = FaultLog(consequence="no answer is affected")
         self._has_said = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._booked: dict[ledger.Account, ledger.Sums] = {}
-        atexit.register(self._write_ledger)
+        self._booked: dict[ledger.Account, ledger.Sums] = {}  # of the event loop, until handed over
+        self._unwritten: dict[ledger.Account, ledger.Sums] = {}  # of the journal's thread
+        atexit.register(self._write_what_is_left)
         self._verified_at: deque[float] = deque()
         self._verifying = 0
         self._count_at = 0.0
@@ -116,7 +117,8 @@ class Witness:
         if encoder is None:
             encoder, verifier = self._cache.encoder, self._cache.verifier
         await self._obey_flushes()
-        await self._in_thread(self._write_and_look, encoder, verifier)
+        booked, self._booked = self._booked, {}
+        await self._in_thread(self._write_and_look, booked, encoder, verifier)
 
     async def _obey_flushes(self) -> None:
         """Learn of other workers' flushes; where the clock was set back behind one, flush all.
@@ -133,7 +135,14 @@ class Witness:
             await self._in_thread(self._cache.watch.obey_flushes)
             _log.warning("the clock was set back behind a flush; all stored answers are flushed")
 
-    def _write_and_look(self, encoder: Encoder | None, verifier: Verifier | None) -> None:
+    def _write_and_look(
+        self,
+        booked: Mapping[ledger.Account, ledger.Sums],
+        encoder: Encoder | None,
+        verifier: Verifier | None,
+    ) -> None:
+        for account, sums in booked.items():
+            ledger.add(self._unwritten, account, sums)
         try:
             self._write_ledger_and_look(encoder, verifier)
         except DamagedJournalError:
@@ -162,16 +171,15 @@ class Witness:
 
     def _write_ledger(self) -> None:
         """Write what is not written yet; where that fails it stays for the next time."""
-        journal = self._journal
-        if journal is None or not self._booked:
-            return
-        booked, self._booked = self._booked, {}
-        try:
-            journal.book(booked, self._clock())
-        except BaseException:
-            for account, sums in booked.items():
-                ledger.add(self._booked, account, sums)
-            raise
+        if self._journal is not None and self._unwritten:
+            self._journal.book(self._unwritten, self._clock())
+            self._unwritten = {}
+
+    def _write_what_is_left(self) -> None:
+        """Of a process that ends without `close`: by then loop and thread have ended."""
+        for account, sums in self._booked.items():
+            ledger.add(self._unwritten, account, sums)
+        self._write_ledger()
 
     def _open(self) -> Journal:
         try:
@@ -289,7 +297,7 @@ class Witness:
         if self._journal is not None:
             await self._guarded(self.look())
             await self._in_thread(self._let_go)
-        atexit.unregister(self._write_ledger)
+        atexit.unregister(self._write_what_is_left)
         self._worker.shutdown(wait=False)
 
     # ---- the work --------------------------------------------------------------------------
