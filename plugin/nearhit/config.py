@@ -155,9 +155,10 @@ class EncoderSettings(_Frozen):
         description="all-MiniLM-L6-v2, a folder, or a hub name `org/name`",
     )
     adapter: str | None = Field(
-        default=None,
+        default="auto",
         min_length=1,
-        description="LoRA adapter to merge into the base: a folder, or a hub name `org/name`",
+        description="LoRA adapter to merge into the base: auto, a folder, a hub name, null; "
+        "auto: the shipped one where it fits",
     )
     artefact: Folder | None = Field(
         default=None,

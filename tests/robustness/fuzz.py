@@ -257,7 +257,12 @@ def _told(gateway: Gateway, body: bytes, sent: dict[str, str]) -> tuple[int, flo
     response = gateway.client.post(
         "/v1/chat/completions",
         content=body,
-        headers={"authorization": "Bearer sk-alice", "content-type": "application/json", **sent},
+        headers={
+            "authorization": "Bearer sk-alice",
+            "content-type": "application/json",
+            "connection": "close",  # an idle one may be closed by the server just as it is used
+            **sent,
+        },
         timeout=2 * DEADLINE_S,
     )
     return response.status_code, time.monotonic() - began, response.headers

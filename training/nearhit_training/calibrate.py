@@ -112,11 +112,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--groups", type=Path, required=True)
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--base", default=DEFAULT_BASE)
+    parser.add_argument("--adapter", help="of the encoder that serves: a folder or hub name")
     parser.add_argument("--data-dir", type=Path, default=Path(".nearhit"))
     options = parser.parse_args(argv)
     split = read_split(options.split, read_groups(options.groups))
     artefact = ensure_artefact(
-        options.data_dir, base=options.base, verifier=options.verifier.absolute()
+        options.data_dir,
+        base=options.base,
+        adapter=options.adapter,
+        verifier=options.verifier.absolute(),
     )
     found = candidates_of(split.dev, artefact)
     must_hit = sum(len(group.paraphrases) for group in split.dev)

@@ -47,7 +47,16 @@ UNLABELLED: Final = (
 )
 _LONGEST_WORDS: Final = 45  # of one text; longer ones cost more steps than they teach
 
-_PARTS: Final = ("tasks", "real", "orders", "payloads", "support", "values")  # files, not domains
+_PARTS: Final = (  # files, not domains
+    "tasks",
+    "real",
+    "orders",
+    "payloads",
+    "support",
+    "values",
+    "questions",
+    "titles",
+)
 
 _WORD: Final = re.compile(r"\w+")
 _KEYS: Final = {

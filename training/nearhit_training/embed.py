@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 from tokenizers import Tokenizer
 from transformers import BertModel
+
+from nearhit.encoder.lora import ADAPTER_FILES
+from nearhit.encoder.weights import model_folder
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,15 @@ def open_tokenizer(base: Path, limit: int) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.enable_truncation(limit)
     return tokenizer
+
+
+def adapted_encoder(base: Path, adapter: str | None) -> BertModel:
+    """Load the encoder, with its adapter merged where there is one."""
+    bert = BertModel.from_pretrained(base, add_pooling_layer=False)
+    if adapter is None:
+        return bert
+    folder = model_folder(adapter, ADAPTER_FILES, setting="--adapter")
+    return PeftModel.from_pretrained(bert, str(folder)).merge_and_unload()
 
 
 def embed(texts: Iterable[str], model: BertModel, tokenizer: Tokenizer) -> Vectors:

@@ -8,8 +8,9 @@ Two recipes, both rank 8, alpha 16, on query and value, over all domains (`--dom
 
     reference  triplet loss (query, paraphrase, near miss), euclidean, margin 5 on raw means,
                1 epoch, as published for all-MiniLM-L12-v2
-    best       squared error against target similarities: paraphrases 0.9, near misses 0.45, and
-               other questions what the bare base says, so that the space keeps its scale
+    best       squared error where paraphrases are less similar than `same`, near misses more than
+               `other` and other groups' texts more than `apart`, so that the scale is fixed, and
+               a little of a contrastive loss, which looks at the order alone
 
 An own loop: the trainer of sentence-transformers needs the datasets package, for 3,000 rows.
 """
@@ -20,7 +21,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertModel
 
-from nearhit.encoder.weights import DEFAULT_BASE, base_folder
+from nearhit.encoder.weights import DEFAULT_BASE, base_digests, base_folder
 from nearhit.errors import ConfigError
 from nearhit_training.curves import draw_losses
 from nearhit_training.data import Group, add_noise, read_groups, refuse_held_out, test_pairs
@@ -57,9 +58,14 @@ class AdapterConfig:
         batch: groups a step.
         epochs: passes over the groups.
         rate: learning rate after a warm-up, falling to zero.
-        same: target similarity of paraphrases.
-        other: target similarity of near misses.
-        margin: of the triplet loss.
+        margin: of the reference recipe's triplet loss.
+        same: similarity that paraphrases should at least have.
+        other: similarity that near misses should at most have.
+        apart: the same of other groups' texts.
+        misses: near misses drawn of each group.
+        contrast: weight of the contrastive loss beside the squared errors.
+        scale: of similarities in it.
+        bf16: 1 for products of the transformer in bfloat16.
         check_every: steps between checks.
         seed: of everything.
         threads: of torch.
@@ -71,9 +77,14 @@ class AdapterConfig:
     batch: int = 16
     epochs: int = 1
     rate: float = 1e-3
-    same: float = 0.9
-    other: float = 0.45
     margin: float = 5.0
+    same: float = 0.9
+    other: float = 0.3
+    apart: float = 0.1
+    misses: int = 2
+    contrast: float = 0.1
+    scale: float = 20.0
+    bf16: int = 0
     check_every: int = 50
     seed: int = 7
     threads: int = 2
@@ -107,31 +118,48 @@ def loss_of(
     rng: random.Random,
 ) -> Tensor:
     """Draw a query, a paraphrase and a near miss of each group, and take the recipe's loss."""
-    best = config.recipe == "best"
-    texts = []
-    for group in groups:
-        same = rng.sample([group.query, *group.paraphrases], 2)
-        three = [*same, rng.choice(group.near_misses)]
-        texts += [add_noise(t, rng) if best and rng.random() < 0.2 else t for t in three]
-    vectors = vectors_of(model, texts, tokenizer)
-    if not best:
+    if config.recipe == "reference":
+        texts = _draw(groups, 1, 0.0, rng)
+        vectors = vectors_of(model, texts, tokenizer)
         anchor, positive, negative = vectors[0::3], vectors[1::3], vectors[2::3]
         return nn.functional.triplet_margin_loss(anchor, positive, negative, margin=config.margin)
+    texts = _draw(groups, config.misses, 0.2, rng)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bool(config.bf16)):
+        vectors = vectors_of(model, texts, tokenizer).float()
     unit = nn.functional.normalize(vectors, dim=-1)
     near = unit @ unit.T
-    with torch.no_grad(), model.disable_adapter():
-        bare = nn.functional.normalize(vectors_of(model, texts, tokenizer), dim=-1)
-        target = bare @ bare.T
-    count = len(groups)
-    owner = torch.arange(count).repeat_interleave(3)
+    size = 2 + config.misses
+    owner = torch.arange(len(groups)).repeat_interleave(size)
+    is_same = (torch.arange(len(texts)) % size) < 2
     inside = owner[:, None] == owner[None, :]
-    first, second, miss = (torch.arange(count) * 3 + i for i in range(3))
-    same_error = (near[first, second] - config.same).clamp(max=0).square().mean()
-    # Either text against the near miss: below the target is good enough.
-    other_error = torch.cat([near[first, miss], near[second, miss]])
-    other_error = (other_error - config.other).clamp(min=0).square().mean()
-    kept_error = (near - target)[~inside].square().mean()
-    return same_error + other_error + kept_error
+    both = is_same[:, None] & is_same[None, :]
+    first = torch.arange(0, len(texts), size)
+    duplicates = near[first, first + 1]
+    misses = near[inside & (is_same[:, None] & ~is_same[None, :])]
+    strangers = near[~inside]
+    error = (duplicates - config.same).clamp(max=0).square().mean()
+    error = error + (misses - config.other).clamp(min=0).square().mean()
+    error = error + (strangers - config.apart).clamp(min=0).square().mean()
+    if not config.contrast:
+        return error
+    # Each of the two against its near misses and all strangers.
+    rows = torch.cat([first, first + 1])
+    wanted = torch.cat([first + 1, first])
+    scores = config.scale * near[rows].masked_fill((inside & both)[rows], -torch.inf)
+    right = config.scale * near[rows, wanted]
+    scores = torch.cat([right[:, None], scores], 1)
+    target = torch.zeros(len(rows), dtype=torch.long)
+    return error + config.contrast * nn.functional.cross_entropy(scores, target)
+
+
+def _draw(groups: Sequence[Group], misses: int, noise: float, rng: random.Random) -> list[str]:
+    """Draw two of the same and some near misses of each group, some of them with surface noise."""
+    texts = []
+    for group in groups:
+        drawn = rng.sample([group.query, *group.paraphrases], 2)
+        drawn += rng.sample(group.near_misses, misses)
+        texts += [add_noise(text, rng) if rng.random() < noise else text for text in drawn]
+    return texts
 
 
 def separation(model: Any, groups: Sequence[Group], tokenizer: Tokenizer) -> dict[str, Quality]:
@@ -240,11 +268,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", default=DEFAULT_BASE)
     parser.add_argument("--data-dir", type=Path, default=Path(".nearhit"))
     parser.add_argument("--domains", nargs="*", help="train on these only")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    numbers = [field for field in fields(AdapterConfig) if field.name != "recipe"]
+    for field in numbers:
+        name = field.name.replace("_", "-")
+        parser.add_argument(f"--{name}", type=type(field.default), default=field.default)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args(argv)
-    config = AdapterConfig(options.recipe, epochs=options.epochs, threads=options.threads)
+    config = AdapterConfig(options.recipe, **{f.name: getattr(options, f.name) for f in numbers})
     began = time.monotonic()
     split = read_split(options.split, read_groups(options.groups))
     groups = [g for g in split.train if not options.domains or g.domain in options.domains]
@@ -266,6 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {
             "config": asdict(config),
             "base": options.base,
+            "base_sha256": base_digests(options.base, options.data_dir),
             "domains": options.domains,
             "groups": len(groups),
             "sha256": split.digests(),

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from nearhit.encoder.lora import ADAPTER_FILES
+from nearhit.encoder.recipe import ADAPTER_RUN
 from nearhit.encoder.weights import DEFAULT_BASE
 from nearhit.verifier.weights import VERIFIER_FILES
 from nearhit_training import calibrate, lora, shrink, split, verifier
 
-# What a package carries. Nothing serves the adapter yet; checkpoints and curves stay behind.
-_SHIPPED: Final = {"verifier": VERIFIER_FILES}
+# What a package carries; checkpoints and curves stay behind.
+_SHIPPED: Final = {"adapter": (*ADAPTER_FILES, ADAPTER_RUN), "verifier": VERIFIER_FILES}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,12 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = ["--threads", str(options.threads), "--resume"]
     if not (out / "adapter" / "run.json").is_file():
         lora.main([*data, *base, *threads, "--recipe", "best", "--out", str(out / "adapter")])
+    served = [*base, "--adapter", str(out / "adapter")]
     if not (out / "cross" / "curve.png").is_file():
         pairs = ["--pairs", str(options.pairs)] if options.pairs else []
-        verifier.main([*data, *base, *threads, *pairs, "--out", str(out / "cross")])
+        verifier.main([*data, *served, *threads, *pairs, "--out", str(out / "cross")])
     checkpoint = ["--checkpoint", str(out / "cross" / "checkpoint.pt")]
-    shrink.main([*checkpoint, *base, "--out", str(out / "verifier")])
-    calibrate.main([*data, *base, "--verifier", str(out / "verifier")])
+    shrink.main([*checkpoint, *served, "--out", str(out / "verifier")])
+    calibrate.main([*data, *served, "--verifier", str(out / "verifier")])
     if options.copy_to:
         for name, files in _SHIPPED.items():
             (options.copy_to / name).mkdir(parents=True, exist_ok=True)

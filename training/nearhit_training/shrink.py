@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--base", default=DEFAULT_BASE)
+    parser.add_argument("--adapter", help="of the encoder that serves: a folder or hub name")
     parser.add_argument("--max-tokens", type=int, default=160, help="longest pair that is read")
     parser.add_argument("--data-dir", type=Path, default=Path(".nearhit"))
     options = parser.parse_args(argv)
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shipped, error = shrink(trained, base)
     options.out.mkdir(parents=True, exist_ok=True)
     save_file(shipped, options.out / WEIGHTS_FILE)
-    sources = find_sources(Recipe(base=options.base), options.data_dir)
+    sources = find_sources(Recipe(options.base, options.adapter), options.data_dir)
     run = options.checkpoint.parent / "run.json"
     write_json(
         options.out / CONFIG_FILE,

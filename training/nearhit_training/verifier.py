@@ -22,7 +22,6 @@ from typing import Any, Final
 
 import torch
 from tokenizers import Tokenizer
-from transformers import BertModel
 
 from nearhit.encoder.files import sha256_file
 from nearhit.encoder.weights import DEFAULT_BASE, base_folder
@@ -38,7 +37,7 @@ from nearhit_training.data import (
     test_pairs,
     without_held_out,
 )
-from nearhit_training.embed import Vectors, embed_once, open_tokenizer
+from nearhit_training.embed import Vectors, adapted_encoder, embed_once, open_tokenizer
 from nearhit_training.files import write_json
 from nearhit_training.split import Split, read_split
 
@@ -103,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", type=Path, help="folder of permitted sets and questions")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--base", default=DEFAULT_BASE)
+    parser.add_argument("--adapter", help="of the encoder that serves: a folder or hub name")
     parser.add_argument("--data-dir", type=Path, default=Path(".nearhit"))
     for field in fields(VerifierConfig):
         name = field.name.replace("_", "-")
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(config.threads)
     split = read_split(options.split, read_groups(options.groups))
     base = base_folder(options.base, options.data_dir)
-    bert = BertModel.from_pretrained(base, add_pooling_layer=False)
+    bert = adapted_encoder(base, options.adapter)
     tokenizer = open_tokenizer(base, 2 * _MAX_TOKENS)
     embed = partial(embed_once, model=bert, tokenizer=tokenizer, kept=options.out / "vectors")
 
@@ -139,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {
             "config": asdict(config),
             "base": options.base,
+            "adapter": options.adapter,
             "start": sha256_file(options.start / WEIGHTS_FILE) if options.start else None,
             "pairs": dict(Counter(pair.source for pair in pairs)),
             "sha256": split.digests() | {"training": sha256_texts(trained_on)},

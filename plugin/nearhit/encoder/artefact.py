@@ -205,7 +205,7 @@ def _write(recipe: Recipe, sources: Sources, data_dir: Path, final: Path) -> Art
         manifest = Manifest(
             fingerprint=sources.fingerprint,
             base=recipe.base,
-            adapter=recipe.adapter,
+            adapter=None if sources.adapter is None else recipe.adapter,
             inputs=dict(sources.digests),
             outputs={file.name: sha256_file(file) for file in sorted(folder.iterdir())},
             architecture=asdict(built.architecture),

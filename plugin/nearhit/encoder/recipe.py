@@ -18,9 +18,12 @@ Precision: TypeAlias = Literal["fp16", "int8"]
 GRAPH_FILE: Final = "encoder.onnx"
 TOKENIZER_FILE: Final = "tokenizer.json"
 VERIFIER_FILE: Final = "verifier.onnx"
-# The verifier that ships is used where the encoder is the one that it was calibrated for.
+# The adapter that ships is used on the base that it was trained on, the verifier that ships where
+# the encoder is the one that it was calibrated for.
 AUTO: Final = "auto"
+SHIPPED_ADAPTER: Final = Path(__file__).parents[1] / "models" / "adapter"
 SHIPPED_VERIFIER: Final = Path(__file__).parents[1] / "models" / "verifier"
+ADAPTER_RUN: Final = "run.json"  # how an adapter was trained; `base_sha256` in it says on what
 
 # Counts up whenever the same inputs give other vectors: old entries are then not compared.
 BUILDER: Final = 2
@@ -34,7 +37,7 @@ class Recipe:
 
     Attributes:
         base: `DEFAULT_BASE`, a folder, or a hub name.
-        adapter: a folder that peft saved, a hub name, or None for the bare base.
+        adapter: a folder that peft saved, a hub name, `AUTO`, or None for the bare base.
         precision: number format of the weights, see `graph`.
         multilingual: whether base and adapter were trained on more languages than English.
         verifier: a folder, `AUTO`, or None for none.
@@ -83,9 +86,8 @@ def find_sources(recipe: Recipe, data_dir: Path) -> Sources:
         EncoderError: the base or the adapter cannot be had.
     """
     digests = base_digests(recipe.base, data_dir)
-    adapter = None
-    if recipe.adapter is not None:
-        adapter = model_folder(recipe.adapter, ADAPTER_FILES, setting="encoder.adapter")
+    adapter = _find_adapter(recipe, digests)
+    if adapter is not None:
         digests |= {name: sha256_file(adapter / name) for name in ADAPTER_FILES}
     key = {
         "inputs": digests,
@@ -100,6 +102,17 @@ def find_sources(recipe: Recipe, data_dir: Path) -> Sources:
         {} if verifier is None else {name: sha256_file(verifier / name) for name in VERIFIER_FILES}
     )
     return Sources(digests, adapter, fingerprint, verifier, verifier_digests)
+
+
+def _find_adapter(recipe: Recipe, base: Mapping[str, str]) -> Path | None:
+    if recipe.adapter is None:
+        return None
+    if recipe.adapter == AUTO:
+        run = SHIPPED_ADAPTER / ADAPTER_RUN
+        if run.is_file() and json.loads(run.read_text("utf-8"))["base_sha256"] == base:
+            return SHIPPED_ADAPTER
+        return None
+    return model_folder(recipe.adapter, ADAPTER_FILES, setting="encoder.adapter")
 
 
 def _find_verifier(recipe: Recipe, digests: Mapping[str, str]) -> Path | None:

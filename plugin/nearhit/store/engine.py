@@ -58,6 +58,11 @@ _FIELDS = (
 # Beside the entry: its place among those to evict, and its size.
 _NOTES = ["hits", "signature", "crf", "bytes"]
 _SINCE_THEN = {"tenant": ""}  # what entries of before it was there stand for
+# Quantised vectors choose so many times the wanted ones, half precision ranks them. Stores of
+# before they were quantised are searched as they are.
+_RESCORED = edge.SearchParams(
+    quantization=edge.QuantizationSearchParams(rescore=True, oversampling=3.0)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +374,7 @@ class Engine:
             filter=wanted,
             with_payload=True,
             with_vector=True,
+            params=_RESCORED,
         )
         with as_store_error("search"):
             points = self._shard.query(request)
