@@ -67,10 +67,9 @@ class RememberedVerifier:
         """See `Verifier`."""
         return self._verifier.fingerprint
 
-    @property
-    def floor(self) -> float:
+    def floor(self, confidence: float) -> float:
         """See `Verifier`."""
-        return self._verifier.floor
+        return self._verifier.floor(confidence)
 
     def threshold(self, target_precision: float) -> float:
         """See `Verifier`."""

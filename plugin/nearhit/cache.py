@@ -177,13 +177,16 @@ class Cache:
             return Miss("nothing_near")
         settings = self._settings.of_model(question.model)
         threshold = threshold_of(settings, verifier)
+        enough = self.watch.threshold(threshold, settings)
         weighed = weigh(question.text, young, self._settings.guards, verifier)
         with stage("verify"):
             lookup.candidates = await judge(
                 question.text,
                 self.watch.forbid(weighed, encoded),
                 verifier,
-                math.inf if in_full else self.watch.threshold(threshold, settings),
+                math.inf if in_full else enough,
+                # In shadow mode one wants to know what lower thresholds would serve.
+                0.0 if in_full or settings.mode == "shadow" else enough,
             )
         return self.watch.decide(lookup.candidates, threshold, settings)
 

@@ -23,9 +23,8 @@ class Verifier(Protocol):
     def fingerprint(self) -> str:
         """Names it; equal where the confidences are."""
 
-    @property
-    def floor(self) -> float:
-        """Similarity below which it is not asked."""
+    def floor(self, confidence: float) -> float:
+        """Return the similarity below which it hardly ever tells such a confidence, or more."""
 
     def threshold(self, target_precision: float) -> float:
         """Return the confidence from which at most 1 - `target_precision` of hits are wrong."""
@@ -80,8 +79,9 @@ async def judge(
     candidates: Sequence[Candidate],
     verifier: Verifier | None,
     enough: float = math.inf,
+    wanted: float = 0.0,
 ) -> tuple[Candidate, ...]:
-    """Ask the verifier of those above its floor that are not the same words anyway.
+    """Ask the verifier of those above a floor that are not the same words anyway.
 
     Args:
         asked: the new question.
@@ -90,6 +90,7 @@ async def judge(
         enough: a confidence that ends the search: where the nearest has it and no guard forbids
             it, the others are not verified and keep 0. One pair takes a third of the time of
             three, and no longer before two others than in one batch with them.
+        wanted: a confidence; what is so far that it hardly ever has as much keeps 0.
 
     Raises:
         EncoderError: as the verifier.
@@ -97,10 +98,9 @@ async def judge(
     told = list(candidates)
     if verifier is None:
         return tuple(told)
+    floor = verifier.floor(wanted)
     left = [
-        index
-        for index, one in enumerate(told)
-        if not one.confidence and one.similarity >= verifier.floor
+        index for index, one in enumerate(told) if not one.confidence and one.similarity >= floor
     ]
     first = next((index for index in left if told[index].veto is None), None)
     steps = [left] if first is None else [[first], [index for index in left if index != first]]

@@ -88,12 +88,15 @@ def test_replay_takes_times_and_sizes_of_a_trace_and_says_that_repeats_were_draw
 
 async def test_text_is_encoded_and_a_pair_verified_once() -> None:
     class Counting:
-        fingerprint, dimension, floor = "f", 2, 0.0
+        fingerprint, dimension = "f", 2
         asked = 0
 
         async def encode(self, text: str, owner: str = "") -> Any:
             self.asked += 1
             return np.array([1, 0], np.float32)
+
+        def floor(self, confidence: float) -> float:
+            return 0.0
 
         def threshold(self, target_precision: float) -> float:
             return target_precision

@@ -91,3 +91,11 @@ async def test_judge_lets_a_failing_verifier_be_seen() -> None:
 
     with pytest.raises(EncoderError, match="failed"):
         await judged("q", [near("a", 0.8)], (), Failing({}))
+
+
+async def test_judge_leaves_out_what_is_too_far_for_the_confidence_that_is_wanted() -> None:
+    verifier = FakeVerifier({"near": 0.7, "next": 0.9})
+    weighed = weigh("q", [near("near", 0.7), near("next", 0.55)], (), verifier)
+    found = await judge("q", weighed, verifier, 0.999, 0.999)
+    assert verifier.asked == ["near"]
+    assert [candidate.confidence for candidate in found] == [0.7, 0.0]

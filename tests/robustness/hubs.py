@@ -147,7 +147,7 @@ async def measure(artefact: Path, seed: int) -> list[Row]:
             for question, vector in zip(asked, vectors, strict=True):
                 similarity = -1.0 if vector is None else float(own @ vector)
                 highest = max(highest, similarity)
-                if similarity < verifier.floor:
+                if similarity < verifier.floor(0):
                     continue
                 above += 1
                 near = [Neighbour(entry, similarity)]

@@ -20,7 +20,7 @@ Source: Platt 1999 (logistic calibration); `nearhit.evidence.bounds` (thresholds
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     best = _surest(found["probe"], confidence)
     evidence: dict[str, dict[str, Any]] = {}
+    floors: dict[str, float] = {}
     for target in reversed(TARGETS):
         point = choose_threshold(confidence[best], found["right"][best], target)
         if point is None:
@@ -154,15 +155,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             "recall": right / must_hit,
         }
         evidence = {f"{target:g}": found_here, **evidence}
+        floors = {f"{target:g}": _floor(found, confidence >= threshold), **floors}
         print(
             f"precision {target:g}: confidence {threshold:.4f} "
             f"({'proven' if is_proven else 'measured'}), "
             f"{int(served.sum())} of {len(best)} served, "
             f"{int(served.sum()) - right} wrong, recall {right / must_hit:.3f}"
         )
-    lowest = min((row["threshold"] for row in evidence.values()), default=1.0)
-    served_at = found["similarity"][(confidence >= lowest) & found["right"]]
-    floor = round(float(np.quantile(served_at, 0.01)), 2) if len(served_at) else _LOOKED_AT
+    floor = min(floors.values(), default=_LOOKED_AT)
     path = options.verifier / CONFIG_FILE
     document = json.loads(path.read_text("utf-8"))
     document["calibration"] = {
@@ -170,13 +170,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "similarity": weights[1],
         "shift": weights[2],
         "floor": floor,
+        "floors": floors,
         "thresholds": {target: row["threshold"] for target, row in evidence.items()},
         "evidence": evidence,
         "probes": {"asked": len(best), "must_hit": must_hit, "sha256": split.digests()["dev"]},
     }
     write_json(path, document)
-    print(f"floor {floor}: below that similarity nothing is verified")
+    print("nothing is verified below a similarity of", floors or floor)
     return 0
+
+
+def _floor(found: Mapping[str, NDArray[Any]], reached: NDArray[np.bool_]) -> float:
+    """Return the similarity above which 99 % of the right ones among those are."""
+    served_at = found["similarity"][reached & found["right"]]
+    return round(float(np.quantile(served_at, 0.01)), 2) if len(served_at) else _LOOKED_AT
 
 
 def _surest(probes: NDArray[Any], confidence: Values) -> NDArray[np.int64]:

@@ -56,6 +56,7 @@ _PARTS: Final = (  # files, not domains
     "values",
     "questions",
     "titles",
+    "everyday",
 )
 
 _WORD: Final = re.compile(r"\w+")

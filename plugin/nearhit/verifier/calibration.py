@@ -5,7 +5,7 @@ Both are fitted on held-out questions and belong to one verifier on one encoder.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from nearhit.errors import ConfigError, EncoderError
@@ -19,8 +19,9 @@ class Calibration:
         logit: weight of the verifier's logit.
         similarity: weight of the cosine between the two questions.
         shift: added to both; confidence = sigmoid(logit * l + similarity * s + shift).
-        floor: similarity below which nothing is verified.
+        floor: similarity below which nothing reaches any of the thresholds.
         thresholds: confidence from which the share of right answers is at least the key, by key.
+        floors: similarity below which nothing reaches the threshold of the same key.
     """
 
     logit: float
@@ -28,6 +29,7 @@ class Calibration:
     shift: float
     floor: float
     thresholds: Mapping[float, float]
+    floors: Mapping[float, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, document: Mapping[str, Any], source: str) -> Self:
@@ -38,6 +40,7 @@ class Calibration:
         """
         try:
             thresholds = {float(k): float(v) for k, v in document["thresholds"].items()}
+            floors = {float(k): float(v) for k, v in document.get("floors", {}).items()}
             names = ("logit", "similarity", "shift", "floor")
             logit, similarity, shift, floor = (float(document[name]) for name in names)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -45,7 +48,7 @@ class Calibration:
                 f"{source} calibration must hold logit, similarity, shift, floor and thresholds, "
                 f"got a fault at {error}; calibrate the verifier again"
             ) from error
-        return cls(logit, similarity, shift, floor, thresholds)
+        return cls(logit, similarity, shift, floor, thresholds, floors)
 
     def confidence(self, logit: float, similarity: float) -> float:
         """Return the probability that one answer serves both questions."""
@@ -54,6 +57,11 @@ class Calibration:
             return 1 / (1 + math.exp(-x))
         grown = math.exp(x)
         return grown / (1 + grown)
+
+    def floor_at(self, confidence: float) -> float:
+        """Return the similarity below which a confidence is not worth asking for."""
+        reached = [p for p, threshold in self.thresholds.items() if threshold <= confidence]
+        return max((self.floors.get(p, self.floor) for p in reached), default=self.floor)
 
     def threshold(self, target_precision: float) -> float:
         """Return the lowest known threshold that keeps the target.

@@ -63,10 +63,9 @@ class OnnxVerifier:
         """Names it; equal where the confidences are."""
         return self._fingerprint
 
-    @property
-    def floor(self) -> float:
-        """Similarity below which it is not asked."""
-        return self._description.calibration.floor
+    def floor(self, confidence: float) -> float:
+        """See `matching.Verifier`."""
+        return self._description.calibration.floor_at(confidence)
 
     def threshold(self, target_precision: float) -> float:
         """Return the confidence that keeps a precision.

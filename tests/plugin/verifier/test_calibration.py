@@ -41,3 +41,12 @@ def test_calibration_is_read_from_a_manifest() -> None:
 def test_calibration_with_a_fault_names_its_file(broken: dict[str, object]) -> None:
     with pytest.raises(EncoderError, match=r"^v calibration must hold"):
         Calibration.read(broken, "v")
+
+
+def test_floor_is_that_of_the_highest_target_whose_threshold_a_confidence_reaches() -> None:
+    document: dict[str, object] = {"logit": 1, "similarity": 0, "shift": 2, "floor": 0.5}
+    document |= {"thresholds": {"0.9": 0.6, "0.95": 0.8, "0.99": 0.9}}
+    document |= {"floors": {"0.9": 0.5, "0.99": 0.7}}
+    read = Calibration.read(document, "v")
+    found = [read.floor_at(confidence) for confidence in (0.0, 0.6, 0.8, 0.9, 1.0)]
+    assert found == [0.5, 0.5, 0.5, 0.7, 0.7]

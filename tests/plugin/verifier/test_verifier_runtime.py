@@ -155,7 +155,7 @@ async def test_verifier_that_was_calibrated_for_another_encoder_promises_nothing
 
 async def test_threshold_is_the_calibrated_one(verifier: OnnxVerifier) -> None:
     assert verifier.threshold(0.95) == 0.9
-    assert verifier.floor == 0.3
+    assert verifier.floor(0.0) == verifier.floor(1.0) == 0.3
 
 
 def test_explicit_similarity_threshold_does_without_the_verifier(artefact: Artefact) -> None:
