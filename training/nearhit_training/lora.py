@@ -20,8 +20,8 @@ import json
 import logging
 import random
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,7 +43,6 @@ from nearhit_training.split import read_split
 
 logger = logging.getLogger(__name__)
 
-RECIPES: Final = ("reference", "best")
 _CHECKPOINT: Final = "checkpoint.pt"
 
 
@@ -52,7 +51,7 @@ class AdapterConfig:
     """How an adapter is trained.
 
     Attributes:
-        recipe: one of `RECIPES`.
+        recipe: ``reference`` or ``best``, see the module's docstring.
         rank: rank of the adapter.
         alpha: B A is multiplied by alpha / rank.
         batch: groups a step.
@@ -74,20 +73,26 @@ class AdapterConfig:
     recipe: str = "best"
     rank: int = 8
     alpha: int = 16
-    batch: int = 16
-    epochs: int = 1
-    rate: float = 1e-3
+    batch: int = 32
+    epochs: int = 2
+    rate: float = 3e-3
     margin: float = 5.0
-    same: float = 0.9
-    other: float = 0.3
-    apart: float = 0.1
+    same: float = 0.92
+    other: float = 0.15
+    apart: float = 0.0
     misses: int = 2
-    contrast: float = 0.1
+    contrast: float = 0.3
     scale: float = 20.0
     bf16: int = 0
-    check_every: int = 50
+    check_every: int = 100
     seed: int = 7
     threads: int = 2
+
+
+PRESETS: Final[Mapping[str, AdapterConfig]] = {
+    "reference": AdapterConfig("reference", batch=16, epochs=1, rate=1e-3),
+    "best": AdapterConfig("best"),
+}
 
 
 def adapted(base: Path, config: AdapterConfig) -> Any:
@@ -186,8 +191,8 @@ def train(
     resume: bool = False,
 ) -> Any:
     """Train an adapter and save it in peft's format, with its config and curve."""
-    if config.recipe not in RECIPES:
-        raise ConfigError(f"recipe must be one of {', '.join(RECIPES)}, got {config.recipe!r}")
+    if config.recipe not in PRESETS:
+        raise ConfigError(f"recipe must be one of {', '.join(PRESETS)}, got {config.recipe!r}")
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     tokenizer = open_tokenizer(base, 128)
@@ -261,7 +266,7 @@ def train(
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, save and measure an adapter beside the bare base."""
     parser = argparse.ArgumentParser(prog="nearhit-train lora", description=__doc__)
-    parser.add_argument("--recipe", choices=RECIPES, default="best")
+    parser.add_argument("--recipe", choices=tuple(PRESETS), default="best")
     parser.add_argument("--groups", type=Path, required=True)
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -271,10 +276,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     numbers = [field for field in fields(AdapterConfig) if field.name != "recipe"]
     for field in numbers:
         name = field.name.replace("_", "-")
-        parser.add_argument(f"--{name}", type=type(field.default), default=field.default)
+        parser.add_argument(f"--{name}", type=type(field.default), help="overrides the recipe's")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args(argv)
-    config = AdapterConfig(options.recipe, **{f.name: getattr(options, f.name) for f in numbers})
+    given = {field.name: getattr(options, field.name) for field in numbers}
+    given = {name: value for name, value in given.items() if value is not None}
+    config = replace(PRESETS[options.recipe], **given)
     began = time.monotonic()
     split = read_split(options.split, read_groups(options.groups))
     groups = [g for g in split.train if not options.domains or g.domain in options.domains]
