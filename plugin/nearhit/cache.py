@@ -25,7 +25,8 @@ from nearhit.flights import Flight, Flights
 from nearhit.matching import Verifier, judge, weigh
 from nearhit.metrics import ENTRIES, LOOKUP_SECONDS, STORED, UNSTORED, FaultLog, stage
 from nearhit.reembed import encode_in_turn
-from nearhit.request import Question, text_digest
+from nearhit.request import Question
+from nearhit.sealing import Seal, digest_of, hashed, is_of
 from nearhit.signing import is_authentic, sign
 from nearhit.store import Entry, Store
 from nearhit.store.base import Browse, Listing
@@ -71,6 +72,7 @@ class Cache:
         self._secret = secret
         self._store = store
         self._clock = clock
+        self.seal = Seal(settings.store.prompts, secret)
         self._flights = Flights()
         self._faults = FaultLog()
         self._background: set[asyncio.Task[None]] = set()
@@ -151,7 +153,7 @@ class Cache:
             lookup.epoch, entry = await asyncio.gather(
                 self._store.epoch(), self._store.get(question.id, now)
             )
-        if entry is not None and entry.text == question.text and self._is_ours(entry, question):
+        if entry is not None and self._is_ours(entry, question) and self._is_of(entry, question):
             if _is_too_old(entry, lookup):
                 return Miss("too_old")
             return Hit(entry, "exact", 1.0, 1.0)
@@ -229,11 +231,12 @@ class Cache:
             return "too_large"
         if self._is_flushed(lookup):
             return "flushed"
+        is_hashed = self._settings.store.prompts == "hashed"
         return Entry(
             id=question.id,
             scope=question.scope,
             fingerprint="",
-            text=question.text,
+            text=hashed(question.text, self._secret) if is_hashed else question.text,
             completion=completion,
             model=question.model,
             created_at=now,
@@ -259,7 +262,7 @@ class Cache:
         lookup.epoch, there = await asyncio.gather(
             self._store.epoch(), self._store.get(question.id, lookup.asked_at)
         )
-        if there is not None and there.text == question.text and self._is_ours(there, question):
+        if there is not None and self._is_ours(there, question) and self._is_of(there, question):
             return "present"
         entry = self._entry_of(lookup, completion)
         if isinstance(entry, str):
@@ -360,7 +363,7 @@ class Cache:
 
     def _flushed_at(self, tenant: str, model: str, stored: str) -> int:
         """The Unix second up to which answers to a stored text do not count for them."""
-        text = text_digest(stored, self._secret) if self.watch.belief.flushes else ""
+        text = digest_of(stored, self._secret) if self.watch.belief.flushes else ""
         return self.watch.flushed_at(tenant, model, text)
 
     def _is_ours(self, entry: Entry, question: Question) -> bool:
@@ -369,6 +372,9 @@ class Cache:
             self._faults.record("store", "forged")
             return False
         return entry.created_at > self._flushed_at(question.tenant, question.model, entry.text)
+
+    def _is_of(self, entry: Entry, question: Question) -> bool:
+        return is_of(entry.text, question.text, self._secret)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))

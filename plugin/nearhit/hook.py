@@ -116,6 +116,7 @@ class NearhitHook(CustomLogger):
                 freshness_rule(one.words, one.patterns, one.ttl_s)
                 for one in settings.freshness_classes
             ),
+            exact_only="prompts_hashed" if settings.store.prompts == "hashed" else None,
         )
         configured = settings.secret.get_secret_value() if settings.secret else None
         self._secret = read_secret(configured, settings.data_dir)
