@@ -12,7 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from nearhit.config import Settings
@@ -43,7 +43,8 @@ class Lookup:
     `asked_at` is in Unix seconds; `directives` are what its client asks of the cache, where that is
     allowed; `candidates` are the stored questions that were looked at;
     `vector` is None when the text has none or there was no time; `epoch` is the store's at the time
-    of the question, so that a flush between question and answer wins.
+    of the question, so that a flush between question and answer wins; `began` and `stages` are by
+    `time.perf_counter`, each stage with its name, start and seconds.
     """
 
     question: Question
@@ -54,6 +55,8 @@ class Lookup:
     epoch: int | None = None
     vector: Vector | None = None
     flight: Flight | None = None
+    began: float = field(default_factory=time.perf_counter)
+    stages: list[tuple[str, float, float]] = field(default_factory=list)
 
 
 class Cache:
@@ -85,7 +88,6 @@ class Cache:
 
     async def answer(self, question: Question, directives: Directives = _NO_DIRECTIVES) -> Lookup:
         """Decide one question; a miss may come back with a flight that the caller must end."""
-        start = time.perf_counter()
         lookup = Lookup(question, Miss("deadline"), int(self._clock()), directives)
         try:
             async with asyncio.timeout(self._settings.deadline_ms / 1000):
@@ -99,7 +101,7 @@ class Cache:
         except Exception as error:  # noqa: BLE001 - fail open: whatever it is, the model answers
             self._faults.record("lookup", "error", error)
             lookup.outcome = Miss("error")
-        took_s = time.perf_counter() - start
+        took_s = time.perf_counter() - lookup.began
         LOOKUP_SECONDS.observe(took_s)
         self.lookups_s.append(took_s)
         if isinstance(lookup.outcome, Miss):
@@ -149,7 +151,7 @@ class Cache:
     async def _look_up(self, lookup: Lookup, *, in_full: bool = False) -> Hit | Miss:
         """Decide; in full: verify all candidates even where the nearest is sure enough."""
         question, now = lookup.question, int(self._clock())
-        with stage("exact"):
+        with stage("exact", lookup.stages):
             lookup.epoch, entry = await asyncio.gather(
                 self._store.epoch(), self._store.get(question.id, now)
             )
@@ -161,12 +163,12 @@ class Cache:
             return Miss(question.exact_only)
         if self.encoder is None:
             return Miss("no_encoder")
-        with stage("encode"):
+        with stage("encode", lookup.stages):
             encoded = await self.encoder.encode(question.text, question.tenant)
         if isinstance(encoded, Unencodable):
             return Miss(encoded.reason)
         lookup.vector = encoded
-        with stage("search"):
+        with stage("search", lookup.stages):
             neighbours = await self._store.search(
                 question.scope, self.encoder.fingerprint, encoded, self._settings.candidates, now
             )
@@ -180,7 +182,7 @@ class Cache:
         settings = self._settings.of_model(question.model)
         threshold = threshold_of(settings, verifier)
         weighed = weigh(question.text, young, self._settings.guards, verifier)
-        with stage("verify"):
+        with stage("verify", lookup.stages):
             lookup.candidates = await judge(
                 question.text,
                 self.watch.forbid(weighed, encoded),
