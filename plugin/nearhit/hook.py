@@ -191,9 +191,11 @@ class NearhitHook(CustomLogger):
             data.pop("cache", None)  # read already; LiteLLM would heed what is not allowed
 
     def _trace(self, call: _Call, lookup: Lookup, key: Any, data: Mapping[str, Any]) -> None:
-        headers = (data.get("proxy_server_request") or {}).get("headers") or {}
         try:
-            tracing.trace(key, headers, lookup, is_shadow=call.is_shadow)
+            tracer = tracing.tracer()
+            if tracer is not None:
+                headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+                tracing.trace(tracer, key, headers, lookup, is_shadow=call.is_shadow)
         except Exception as error:  # noqa: BLE001 - a span that is lost costs no answer
             self._faults.record("hook", "tracing", error)
 

@@ -8,6 +8,7 @@ what was asked, answered, or by whom. Made when the look-up is over, from times 
 anyway: where LiteLLM has no tracer this costs one look at an attribute.
 """
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -19,18 +20,24 @@ PREFIX: Final = "nearhit."
 _NS: Final = 1_000_000_000
 
 
-def trace(key: Any, headers: Mapping[str, str], lookup: Lookup, *, is_shadow: bool) -> None:
+def tracer() -> Any:
+    """Return LiteLLM's tracer; None where it has none: then OpenTelemetry may not be installed."""
+    proxy_server = sys.modules.get("litellm.proxy.proxy_server")
+    return getattr(getattr(proxy_server, "open_telemetry_logger", None), "tracer", None)
+
+
+def trace(
+    tracer: Any, key: Any, headers: Mapping[str, str], lookup: Lookup, *, is_shadow: bool
+) -> None:
     """Write the spans of a look-up that has just ended.
 
     Args:
+        tracer: LiteLLM's.
         key: who asked, as LiteLLM's authentication says; it carries the request's span.
         headers: of the request; a `traceparent` counts where LiteLLM has no span of it.
         lookup: of this request.
         is_shadow: whether a hit is not served.
     """
-    tracer = _tracer()
-    if tracer is None:
-        return
     from opentelemetry.trace import set_span_in_context
 
     ahead_ns = time.time_ns() - time.perf_counter_ns()
@@ -46,13 +53,6 @@ def trace(key: Any, headers: Mapping[str, str], lookup: Lookup, *, is_shadow: bo
         stage = tracer.start_span(PREFIX + name, context=within, start_time=start)
         stage.end(_wall_ns(began + took_s, ahead_ns))
     span.end()
-
-
-def _tracer() -> Any:
-    """LiteLLM's tracer; None where it has none, so also where OpenTelemetry is not installed."""
-    from litellm.proxy import proxy_server
-
-    return getattr(getattr(proxy_server, "open_telemetry_logger", None), "tracer", None)
 
 
 def _context(key: Any, headers: Mapping[str, str]) -> Any:

@@ -98,7 +98,7 @@ def test_encrypted_prompts_are_served_and_shown_and_are_in_no_file(
         assert (reply.outcome, reply.kind, reply.text) == ("hit", "semantic", ANSWER)
 
         for query in ({"text": "KETTLE"}, {"meaning": SAME}):
-            (entry,) = shown(one, "entries", **query, answers=True)["entries"]
+            (entry,) = shown(one, "entries", **query, answers=True, limit=1)["entries"]
             assert (entry["question"], entry["answer"]) == (QUESTION, ANSWER)
         assert shown(one, f"entries/{entry['id']}", "sk-alice")["question"] == QUESTION
         assert shown(one, "entries", text="teapot")["entries"] == []

@@ -12,6 +12,7 @@ from gateway import MODEL, Gateway, Upstream, config_of, running
 QUESTION = "How do I descale a kettle with vinegar?"
 SAME = "What is the way to descale a kettle with vinegar?"
 MASTER = "sk-master-of-these-tests-0123456789"
+LOADING = ("no_encoder", "deadline", "store_failed", "starting")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -40,9 +41,10 @@ def test_look_up_has_spans_under_litellms_own_that_tell_nothing_of_the_question(
     del config["general_settings"]["custom_auth"]  # with it LiteLLM gives a request no span
     with running(tmp_path / "one", config, real_artefacts, is_warm=False) as one:
         end = time.monotonic() + 90
-        while one.ask(QUESTION, key=MASTER).outcome != "hit":
+        while one.ask(f"Is it warm at {time.time()}?", key=MASTER).reason in LOADING:
             assert time.monotonic() < end
             time.sleep(0.2)
+        one.learn(QUESTION, key=MASTER)
         hit = one.ask(SAME, key=MASTER, headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"})
         assert (hit.outcome, hit.kind) == ("hit", "semantic")
         while True:

@@ -1,16 +1,17 @@
 """Spans of look-ups by OpenTelemetry's own SDK, with its exporter in memory."""
 
+import sys
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
-from litellm.proxy import proxy_server
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
 
+from nearhit import tracing
 from nearhit.cache import Lookup
 from nearhit.decision import Miss
 from nearhit.request import Policy, Question, read
@@ -31,26 +32,24 @@ def lookup() -> Lookup:
 
 
 @pytest.fixture
-def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """What LiteLLM's tracer exports, where `callbacks` names `otel`."""
-    provider, exporter = TracerProvider(), InMemorySpanExporter()
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def tracer(exporter: InMemorySpanExporter) -> Iterator[Tracer]:
+    """What LiteLLM has where `callbacks` names `otel`."""
+    provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    logger = SimpleNamespace(tracer=provider.get_tracer("litellm"))
-    monkeypatch.setattr(proxy_server, "open_telemetry_logger", logger)
-    yield exporter
+    yield provider.get_tracer("litellm")
     provider.shutdown()
 
 
-def tracer() -> Tracer:
-    found: Tracer = proxy_server.open_telemetry_logger.tracer
-    return found
-
-
 def test_miss_has_its_reason_and_stages_under_the_span_of_the_request(
-    exporter: InMemorySpanExporter, lookup: Lookup
+    exporter: InMemorySpanExporter, tracer: Tracer, lookup: Lookup
 ) -> None:
-    parent = tracer().start_span("request")
-    trace(SimpleNamespace(parent_otel_span=parent), {}, lookup, is_shadow=False)
+    parent = tracer.start_span("request")
+    trace(tracer, SimpleNamespace(parent_otel_span=parent), {}, lookup, is_shadow=False)
     stage, span = exporter.get_finished_spans()
     assert (stage.name, span.name) == ("nearhit.exact", "nearhit.lookup")
     assert span.parent == parent.get_span_context()
@@ -69,20 +68,26 @@ def test_miss_has_its_reason_and_stages_under_the_span_of_the_request(
 
 
 def test_traceparent_counts_where_litellm_has_no_span_of_the_request(
-    exporter: InMemorySpanExporter, lookup: Lookup
+    exporter: InMemorySpanExporter, tracer: Tracer, lookup: Lookup
 ) -> None:
     headers = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
-    trace(SimpleNamespace(parent_otel_span=None), headers, lookup, is_shadow=False)
-    trace(SimpleNamespace(parent_otel_span=None), {"traceparent": "x"}, lookup, is_shadow=False)
+    trace(tracer, SimpleNamespace(parent_otel_span=None), headers, lookup, is_shadow=False)
+    trace(
+        tracer,
+        SimpleNamespace(parent_otel_span=None),
+        {"traceparent": "x"},
+        lookup,
+        is_shadow=False,
+    )
     _, named, _, unnamed = exporter.get_finished_spans()
     assert named.context is not None
     assert named.context.trace_id == 0x4BF92F3577B34DA6A3CE929D0E0E4736
     assert unnamed.parent is None
 
 
-def test_nothing_is_traced_where_litellm_traces_nothing(
-    exporter: InMemorySpanExporter, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(proxy_server, "open_telemetry_logger", None)
-    trace(SimpleNamespace(parent_otel_span=None), {}, lookup, is_shadow=False)
-    assert exporter.get_finished_spans() == ()
+def test_there_is_no_tracer_where_litellm_traces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "litellm.proxy.proxy_server"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert tracing.tracer() is None
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert tracing.tracer() is None
