@@ -19,6 +19,7 @@ QUESTION = "How do I descale a kettle with vinegar?"
 SAME = "What is the way to descale a kettle with vinegar?"
 ANSWER = "Boil it, let it stand for an hour, and rinse the limescale off."
 FRESH = "Wait for some minutes and wipe the residue away."
+FIRST = "Where is the station?"
 MARKS = (b"kettle", b"vinegar", b"limescale", b"residue")
 
 
@@ -157,6 +158,8 @@ def test_proxy_with_another_secret_misses_what_is_there_and_answers(
             reply = one.ask(QUESTION)
             assert (reply.status, reply.outcome) == (200, "miss")
             assert reply.reason == "nothing_near"
-            assert QUESTION not in [row["question"] for row in shown(one, "entries")["entries"]]
-            one.learn(f"Where is the station number {number}?")
+            rows = shown(one, "entries", limit=100)["entries"]
+            assert FIRST not in [row["question"] for row in rows]
+            if not number:
+                one.learn(FIRST)
             assert "Traceback" not in one.server.printed()
