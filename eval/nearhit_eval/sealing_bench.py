@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from nearhit.sealing import Prompts, Seal
 from nearhit.store import Entry
@@ -61,13 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             seal = Seal(prompts, SECRET)
             entry = seal.conform(entry_of(size))
             sealed = seal.seal(entry)
-            timed = (
-                micros(lambda s=seal, e=entry: s.seal(e)),
-                micros(  # type: ignore[misc]
-                    lambda s=seal, e=sealed: s.open(e)  # type: ignore[misc]
-                ),
-            )
-            print(f"{prompts:<10} {size:>8} {timed[0]} {timed[1]}")
+            sealing, opening = micros(partial(seal.seal, entry)), micros(partial(seal.open, sealed))
+            print(f"{prompts:<10} {size:>8} {sealing} {opening}")
     fresh = micros(lambda: Seal("encrypted", SECRET).lock("", "a tenant", ""))
     print(f"{'first text of a tenant, with its key':<36} {fresh}")
     return 0
