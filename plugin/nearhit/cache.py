@@ -12,7 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from nearhit.config import Settings
@@ -25,7 +25,8 @@ from nearhit.flights import Flight, Flights
 from nearhit.matching import Verifier, judge, weigh
 from nearhit.metrics import ENTRIES, LOOKUP_SECONDS, STORED, UNSTORED, FaultLog, stage
 from nearhit.reembed import encode_in_turn
-from nearhit.request import Question, text_digest
+from nearhit.request import Question
+from nearhit.sealing import Seal, digest_of, hashed, is_of
 from nearhit.signing import is_authentic, sign
 from nearhit.store import Entry, Store
 from nearhit.store.base import Browse, Listing
@@ -42,7 +43,8 @@ class Lookup:
     `asked_at` is in Unix seconds; `directives` are what its client asks of the cache, where that is
     allowed; `candidates` are the stored questions that were looked at;
     `vector` is None when the text has none or there was no time; `epoch` is the store's at the time
-    of the question, so that a flush between question and answer wins.
+    of the question, so that a flush between question and answer wins; `began` and `stages` are by
+    `time.perf_counter`, each stage with its name, start and seconds.
     """
 
     question: Question
@@ -53,6 +55,8 @@ class Lookup:
     epoch: int | None = None
     vector: Vector | None = None
     flight: Flight | None = None
+    began: float = field(default_factory=time.perf_counter)
+    stages: list[tuple[str, float, float]] = field(default_factory=list)
 
 
 class Cache:
@@ -71,6 +75,7 @@ class Cache:
         self._secret = secret
         self._store = store
         self._clock = clock
+        self.seal = Seal(settings.store.prompts, secret)
         self._flights = Flights()
         self._faults = FaultLog()
         self._background: set[asyncio.Task[None]] = set()
@@ -83,7 +88,6 @@ class Cache:
 
     async def answer(self, question: Question, directives: Directives = _NO_DIRECTIVES) -> Lookup:
         """Decide one question; a miss may come back with a flight that the caller must end."""
-        start = time.perf_counter()
         lookup = Lookup(question, Miss("deadline"), int(self._clock()), directives)
         try:
             async with asyncio.timeout(self._settings.deadline_ms / 1000):
@@ -97,7 +101,7 @@ class Cache:
         except Exception as error:  # noqa: BLE001 - fail open: whatever it is, the model answers
             self._faults.record("lookup", "error", error)
             lookup.outcome = Miss("error")
-        took_s = time.perf_counter() - start
+        took_s = time.perf_counter() - lookup.began
         LOOKUP_SECONDS.observe(took_s)
         self.lookups_s.append(took_s)
         if isinstance(lookup.outcome, Miss):
@@ -147,11 +151,11 @@ class Cache:
     async def _look_up(self, lookup: Lookup, *, in_full: bool = False) -> Hit | Miss:
         """Decide; in full: verify all candidates even where the nearest is sure enough."""
         question, now = lookup.question, int(self._clock())
-        with stage("exact"):
+        with stage("exact", lookup.stages):
             lookup.epoch, entry = await asyncio.gather(
                 self._store.epoch(), self._store.get(question.id, now)
             )
-        if entry is not None and entry.text == question.text and self._is_ours(entry, question):
+        if entry is not None and self._is_ours(entry, question) and self._is_of(entry, question):
             if _is_too_old(entry, lookup):
                 return Miss("too_old")
             return Hit(entry, "exact", 1.0, 1.0)
@@ -159,12 +163,12 @@ class Cache:
             return Miss(question.exact_only)
         if self.encoder is None:
             return Miss("no_encoder")
-        with stage("encode"):
+        with stage("encode", lookup.stages):
             encoded = await self.encoder.encode(question.text, question.tenant)
         if isinstance(encoded, Unencodable):
             return Miss(encoded.reason)
         lookup.vector = encoded
-        with stage("search"):
+        with stage("search", lookup.stages):
             neighbours = await self._store.search(
                 question.scope, self.encoder.fingerprint, encoded, self._settings.candidates, now
             )
@@ -179,7 +183,7 @@ class Cache:
         threshold = threshold_of(settings, verifier)
         enough = self.watch.threshold(threshold, settings)
         weighed = weigh(question.text, young, self._settings.guards, verifier)
-        with stage("verify"):
+        with stage("verify", lookup.stages):
             lookup.candidates = await judge(
                 question.text,
                 self.watch.forbid(weighed, encoded),
@@ -232,11 +236,12 @@ class Cache:
             return "too_large"
         if self._is_flushed(lookup):
             return "flushed"
+        is_hashed = self._settings.store.prompts == "hashed"
         return Entry(
             id=question.id,
             scope=question.scope,
             fingerprint="",
-            text=question.text,
+            text=hashed(question.text, self._secret) if is_hashed else question.text,
             completion=completion,
             model=question.model,
             created_at=now,
@@ -262,7 +267,7 @@ class Cache:
         lookup.epoch, there = await asyncio.gather(
             self._store.epoch(), self._store.get(question.id, lookup.asked_at)
         )
-        if there is not None and there.text == question.text and self._is_ours(there, question):
+        if there is not None and self._is_ours(there, question) and self._is_of(there, question):
             return "present"
         entry = self._entry_of(lookup, completion)
         if isinstance(entry, str):
@@ -363,7 +368,7 @@ class Cache:
 
     def _flushed_at(self, tenant: str, model: str, stored: str) -> int:
         """The Unix second up to which answers to a stored text do not count for them."""
-        text = text_digest(stored, self._secret) if self.watch.belief.flushes else ""
+        text = digest_of(stored, self._secret) if self.watch.belief.flushes else ""
         return self.watch.flushed_at(tenant, model, text)
 
     def _is_ours(self, entry: Entry, question: Question) -> bool:
@@ -372,6 +377,9 @@ class Cache:
             self._faults.record("store", "forged")
             return False
         return entry.created_at > self._flushed_at(question.tenant, question.model, entry.text)
+
+    def _is_of(self, entry: Entry, question: Question) -> bool:
+        return is_of(entry.text, question.text, self._secret)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guarded(work))

@@ -40,6 +40,7 @@ _ENV_PREFIX = "NEARHIT_"
 _ENV_RESERVED = ("NEARHIT_TEST_", "NEARHIT_PROXY_KEY")  # read elsewhere
 _LITELLM_ENV = "os.environ/"
 _SECRET_CHARS = 16
+_MAX_SEALED_BYTES = 6_000_000
 _CALLER = re.compile(r"(key|team|org|user):\S.*")
 
 # Questions whose right answer changes by the hour or by the person. Matched as whole words.
@@ -212,6 +213,11 @@ class StoreSettings(_Frozen):
         le=8_000_000,
         description="largest question plus answer that is stored, bytes",
     )
+    prompts: Literal["full", "encrypted", "hashed"] = Field(
+        default="full",
+        description="questions and answers at rest: as they are, both encrypted, or encrypted "
+        "answers without questions (only exact repeats hit)",
+    )
     max_pending: int = Field(
         default=256, ge=1, le=10_000, description="calls in flight; more are misses"
     )
@@ -253,6 +259,15 @@ class StoreSettings(_Frozen):
             raise ValueError(
                 f"of a write_consistency_factor of at most replication_factor, "
                 f"{self.replication_factor}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sealed_fits(self) -> Self:
+        if self.prompts != "full" and self.max_entry_bytes > _MAX_SEALED_BYTES:
+            raise ValueError(
+                f"with a max_entry_bytes of at most {_MAX_SEALED_BYTES} where prompts is "
+                f"{self.prompts}: encrypted they take a third more"
             )
         return self
 
@@ -453,6 +468,26 @@ class Settings(_Frozen):
                     f"without target_precision and confidence_threshold for {name} where "
                     f"similarity_threshold decides"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _hashed_is_exact(self) -> Self:
+        if self.store.prompts == "hashed":
+            asked = {
+                "similarity_threshold": self.similarity_threshold,
+                "confidence_threshold": self.confidence_threshold,
+                "verify_sample": self.verify_sample,
+                **{
+                    f"models.{name}.confidence_threshold": own.confidence_threshold
+                    for name, own in self.models.items()
+                },
+            }
+            for name, value in asked.items():
+                if value:
+                    raise ValueError(
+                        f"without {name} where store.prompts is hashed: no question is kept that "
+                        f"another wording could be compared with; encrypted keeps them"
+                    )
         return self
 
     def of_model(self, name: str) -> "Settings":

@@ -196,7 +196,7 @@ def _shown(entry: Entry, vector: Any, *, with_answer: bool) -> Shown:
         similarity = cosine(vector, entry.vector)
     return Shown(
         id=entry.id,
-        question=entry.text,
+        question=entry.text.strip(),  # of one that is not kept its digest, see `sealing`
         answer=answer_text(entry.completion) if with_answer else None,
         model=entry.model,
         tenant=entry.tenant,

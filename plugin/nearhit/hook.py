@@ -1,6 +1,6 @@
 """The LiteLLM callback: `litellm_settings.callbacks: nearhit.hook.proxy_hook`.
 
-This module, `callbacks`, `replay` and `api` are the only ones that know LiteLLM.
+This module, `callbacks`, `replay`, `tracing` and `api` are the only ones that know LiteLLM.
 
 How a hit gets out. Three ways were tried on LiteLLM 1.106 and 1.108. `mock_response` set in
 the pre-call hook: a body works, but a stream is logged as a miss at full price and keeps one
@@ -32,7 +32,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import ProxyException
 from litellm.types.utils import ModelResponse
 
-from nearhit import api, completion, config, replay
+from nearhit import api, completion, config, replay, tracing
 from nearhit.cache import Cache, Lookup, threshold_of
 from nearhit.callbacks import go_last, is_alone_on_streams
 from nearhit.caller import forwarded, is_allowed, is_off, metadata_of, tenant_of
@@ -116,6 +116,7 @@ class NearhitHook(CustomLogger):
                 freshness_rule(one.words, one.patterns, one.ttl_s)
                 for one in settings.freshness_classes
             ),
+            exact_only="prompts_hashed" if settings.store.prompts == "hashed" else None,
         )
         configured = settings.secret.get_secret_value() if settings.secret else None
         self._secret = read_secret(configured, settings.data_dir)
@@ -181,12 +182,22 @@ class NearhitHook(CustomLogger):
                 self._faults.record("store", "corrupt_entry", error)
                 call.lookup.outcome = Miss("corrupt_entry")
         count_outcome(call.lookup.outcome, is_shadow=call.is_shadow)
+        self._trace(call, call.lookup, key, data)
         if call.replayable is not None:
             options = data.get("stream_options")
             call.include_usage = isinstance(options, dict) and bool(options.get("include_usage"))
             replay.install(self._find)
             data["caching"] = True
             data.pop("cache", None)  # read already; LiteLLM would heed what is not allowed
+
+    def _trace(self, call: _Call, lookup: Lookup, key: Any, data: Mapping[str, Any]) -> None:
+        try:
+            tracer = tracing.tracer()
+            if tracer is not None:
+                headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+                tracing.trace(tracer, key, headers, lookup, is_shadow=call.is_shadow)
+        except Exception as error:  # noqa: BLE001 - a span that is lost costs no answer
+            self._faults.record("hook", "tracing", error)
 
     def _is_refused(self, call: _Call, lookup: Lookup, data: dict[str, Any]) -> bool:
         """Give a client who says that the answer was wrong the model's, and remember it.

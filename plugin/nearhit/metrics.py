@@ -185,13 +185,15 @@ def count_sums(team: str, outcome: str, sums: Sums) -> None:
 
 
 @contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Time one stage of a look-up, however it ends."""
+def stage(name: str, noted: list[tuple[str, float, float]]) -> Iterator[None]:
+    """Time one stage of a look-up, however it ends; note its name, start and seconds."""
     start = time.perf_counter()
     try:
         yield
     finally:
-        STAGE_SECONDS.labels(name).observe(time.perf_counter() - start)
+        took_s = time.perf_counter() - start
+        STAGE_SECONDS.labels(name).observe(took_s)
+        noted.append((name, start, took_s))
 
 
 def team_label(team: str) -> str:

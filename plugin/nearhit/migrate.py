@@ -21,6 +21,7 @@ from nearhit.config import Settings
 from nearhit.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
+    from nearhit.sealing import Prompts
     from nearhit.store.embedded import EmbeddedStore
     from nearhit.store.server import ServerStore
 
@@ -56,6 +57,7 @@ async def migrate(
     secret: bytes,
     progress: Callable[[Tally, int], None],
     now: Callable[[], float] = time.time,
+    prompts: "Prompts" = "full",
 ) -> Tally:
     """Copy all live entries.
 
@@ -65,11 +67,13 @@ async def migrate(
         secret: the installation's, see `signing.read_secret`.
         progress: called after each page with the tally and how many entries there are in all.
         now: Unix seconds.
+        prompts: how questions and answers are to lie in the target, however they lie in the source.
 
     Raises:
         StoreError: a store fails, or the collection is in another epoch; what was copied stays.
     """
     # Here, for the command is known to every run of `nearhit`, and this imports numpy.
+    from nearhit.sealing import Seal
     from nearhit.signing import is_authentic
 
     epoch, other = await source.epoch(), await target.epoch()
@@ -78,6 +82,7 @@ async def migrate(
             f"the collection must be in the epoch of the embedded store, {epoch}, it is in "
             f"{other}: one of them was flushed; name a new one with --collection"
         )
+    seal = Seal(prompts, secret)
     tally = Tally()
     after: UUID | None = None
     total = 0
@@ -87,12 +92,13 @@ async def migrate(
         progress(tally, total)
         if not page.entries:
             return tally
-        ours = [entry for entry in page.entries if is_authentic(entry, secret)]
+        opened = map(seal.open, page.entries)
+        ours = [seal.conform(entry) for entry in opened if is_authentic(entry, secret)]
         since = (await target.era()).since
         kept = [entry for entry in ours if entry.created_at >= since]
         held = await target.held([entry.id for entry in kept])
         new = [entry for entry in kept if entry.id not in held]
-        await target.insert(new)
+        await target.insert([seal.seal(entry) for entry in new])
         if len(await target.held([entry.id for entry in new])) != len(new):
             raise StoreError("the server must hold what it acknowledged, it does not; run it again")
         tally.forged += len(page.entries) - len(ours)
@@ -151,7 +157,7 @@ async def _copy(settings: Settings, secret: bytes) -> int:
                 bar.total = total
                 bar.update(tally.seen - bar.n)
 
-            tally = await migrate(source, target, secret, show)
+            tally = await migrate(source, target, secret, show, prompts=settings.store.prompts)
         held = await target.count()
     finally:
         await source.close()

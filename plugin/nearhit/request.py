@@ -64,12 +64,14 @@ class Policy:
 
     `freshness` matches a question whose answer changes by the hour; None matches nothing.
     `classes` are further kinds of such questions, each bypassed or with a life of its own.
+    `exact_only` says why no question at all is matched by meaning; None: it may be.
     """
 
     max_turns: int
     max_temperature: float
     freshness: re.Pattern[str] | None
     classes: tuple[Rule, ...] = ()
+    exact_only: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def read(
     except (RecursionError, TypeError, ValueError):
         return Bypass("not_json")
     return Question(
-        id=uuid.uuid5(_ID_NAMESPACE, f"{scope} {text}"),
+        id=entry_id(scope, text, secret),
         scope=scope,
         text=text,
         model=body["model"],
@@ -156,6 +158,12 @@ def read(
         exact_only=_exact_only(body, earlier, policy) if plain else "not_plain_text",
         ttl_s=min((life for life in lives if life is not None), default=None),
     )
+
+
+def entry_id(scope: str, text: str, secret: bytes) -> uuid.UUID:
+    """Return the id of a text in a scope; keyed, so that a guessed text cannot be tried on it."""
+    name = hmac.new(secret, f"{scope} {text}".encode(), hashlib.sha256)
+    return uuid.uuid5(_ID_NAMESPACE, name.hexdigest())
 
 
 def tenant_digest(tenant: Sequence[str], secret: bytes) -> str:
@@ -257,6 +265,8 @@ def _exact_only(
     body: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]], policy: Policy
 ) -> str | None:
     """Say why only a repeat to the letter may be served, or None."""
+    if policy.exact_only is not None:
+        return policy.exact_only
     if any(body.get(field) for field in _TOOL_FIELDS):
         return "tools"
     if any(body.get(field) is not None for field in _MEDIA_FIELDS):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from nearhit.cli import main
+from nearhit.sealing import Seal
 from nearhit.signing import is_authentic, read_secret, sign
 from nearhit.store import Entry
 from nearhit.store.embedded import EmbeddedStore
@@ -166,7 +167,7 @@ def test_encode_of_a_missing_file_fails_and_says_so(
 
 
 def test_reembed_moves_a_store_on_disk_to_the_encoder_in_force(
-    with_real_base: Path, capsys: pytest.CaptureFixture[str]
+    with_real_base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = read_secret(None, with_real_base)
     now = int(time.time())
@@ -194,10 +195,17 @@ def test_reembed_moves_a_store_on_disk_to_the_encoder_in_force(
             await opened.close()
 
     signed = replace(entry, signature=sign(entry, secret))
-    asyncio.run(store(lambda opened: opened.put(signed)))
+    seal = Seal("encrypted", secret)
+    asyncio.run(store(lambda opened: opened.put(seal.seal(signed))))
+    monkeypatch.setenv("NEARHIT_STORE__PROMPTS", "hashed")
+    assert main(["reembed"]) == 1
+    assert "store.prompts must keep questions" in capsys.readouterr().err
+    monkeypatch.setenv("NEARHIT_STORE__PROMPTS", "encrypted")
     assert main(["reembed"]) == 0
     assert "1 entries have vectors of encoder" in capsys.readouterr().out
-    after = asyncio.run(store(lambda opened: opened.get(entry.id, now)))
+    sealed = asyncio.run(store(lambda opened: opened.get(entry.id, now)))
+    assert "password" not in sealed.text
+    after = seal.open(sealed)
     assert after.fingerprint not in ("", "an earlier encoder")
     assert is_authentic(after, secret)
     assert main(["reembed"]) == 0

@@ -181,6 +181,11 @@ def _reembed(options: argparse.Namespace) -> int:
     from nearhit.signing import read_secret
 
     settings = config.load_file(options.config)
+    if settings.store.prompts == "hashed":
+        raise ConfigError(
+            "store.prompts must keep questions to give them vectors, got hashed; nothing is to be "
+            "done, for only exact repeats hit"
+        )
     configured = settings.secret.get_secret_value() if settings.secret else None
     secret = read_secret(configured, settings.data_dir)
     return asyncio.run(_migrate(settings, load_encoder(settings), secret))

@@ -78,7 +78,13 @@ def _open(options: argparse.Namespace) -> tuple[Settings, Journal, int]:
             f"mode `shadow` or `on` and evidence.decisions above 0"
         )
     since = int(time.time() - 86_400 * options.days)
-    return settings, Journal(settings.data_dir, settings.evidence.decisions), since
+    # Here, for the commands are known to every run of `nearhit`, and this imports a cipher.
+    from nearhit.sealing import Seal
+    from nearhit.signing import read_secret
+
+    configured = settings.secret.get_secret_value() if settings.secret else None
+    seal = Seal(settings.store.prompts, read_secret(configured, settings.data_dir))
+    return settings, Journal(settings.data_dir, settings.evidence.decisions, seal), since
 
 
 # ---- report --------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ DATA_DIR/evidence.sqlite3
     quarantine  questions that an entry must not serve, nor any nearer to them than to its own
     ledger      requests, tokens, cost and savings by day, key, team, model and outcome
 
-The file holds questions and answers, as the store does; it can be read by its owner alone.
+The file holds questions and answers as the store does, encrypted where `store.prompts` says so; it
+can be read by its owner alone.
 All methods block, up to `_BUSY_S` where another worker writes: call them in a thread. They raise
 `StoreError` where the file is locked or the disk full, `DamagedJournalError` where it is no sound
 file.
@@ -19,9 +20,9 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -29,12 +30,22 @@ from nearhit.errors import ConfigError, StoreError
 from nearhit.evidence.ledger import MAX_ROWS_A_DAY, Account, Row, Sums, others
 from nearhit.store.base import Vector
 
+if TYPE_CHECKING:
+    from nearhit.sealing import Seal
+
 FILE: Final = "evidence.sqlite3"
 SCHEMA: Final = 1
 MAX_TEXT: Final = 8_000  # characters of an answer that are kept: enough to judge it by
 _BUSY_S: Final = 2.0
 _MAX_QUARANTINED: Final = 10_000
 _KEEP_DAYS: Final = 400  # of the ledger
+_ASKED: Final = " asked:"  # before a sealed question: no question begins with a blank
+_DIGEST_CHARS: Final = 32
+_SEALED_TEXTS: Final = ("question", "stored_question", "stored_answer", "fresh_answer")
+# What is the same for the same question, though each time it is encrypted anew.
+_SAME_QUESTION: Final = (
+    f"iif(question LIKE '{_ASKED}%', substr(question, 1, {len(_ASKED) + _DIGEST_CHARS}), question)"
+)
 
 
 class DamagedJournalError(StoreError):
@@ -162,13 +173,17 @@ _SAY: Final = {
 class Journal:
     """The file. Safe to use from several threads and processes."""
 
-    def __init__(self, data_dir: Path, max_decisions: int = 10_000) -> None:
+    def __init__(
+        self, data_dir: Path, max_decisions: int = 10_000, seal: "Seal | None" = None
+    ) -> None:
         """Open it, make it if need be.
 
         Args:
             data_dir: the folder of the installation.
             max_decisions: of those with a label and of those without, the oldest beyond that are
                 dropped; 0: none is kept.
+            seal: of the installation; None: texts are written as they are, and decisions whose
+                texts are encrypted are passed over.
 
         Raises:
             StoreError: it cannot be opened, or another version of nearhit wrote it.
@@ -176,6 +191,7 @@ class Journal:
         """
         self.path = data_dir / FILE
         self._max = max_decisions
+        self._seal = seal
         self._lock = threading.Lock()
         with _as_store_error(self.path):
             opened = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -248,7 +264,7 @@ class Journal:
         if not self._max:
             return
         with self._writing() as db:
-            db.execute(_INSERT, tuple(asdict(decision).values()))
+            db.execute(_INSERT, tuple(asdict(self._sealed(decision)).values()))
             # In steps of a hundredth, so that not every row costs a count.
             if int(decision.id[:2] or "0", 16) < 3:
                 for which in (_HAS_LABEL, f"NOT ({_HAS_LABEL})"):
@@ -328,7 +344,7 @@ class Journal:
             rows = db.execute(
                 f"SELECT max(at), confidence, {said} = 'wrong' "  # noqa: S608 - our own names
                 "FROM decisions WHERE sampled AND decider = ? AND kind IN ('served', 'shadow') "
-                f"AND veto = '' AND {said} <> '' GROUP BY entry, question "
+                f"AND veto = '' AND {said} <> '' GROUP BY entry, {_SAME_QUESTION} "
                 "ORDER BY 1 DESC LIMIT ?",
                 (decider, limit),
             ).fetchall()
@@ -391,13 +407,46 @@ class Journal:
         with self._reading() as db:
             return self._rows(db, which, *values)
 
-    @staticmethod
-    def _rows(db: sqlite3.Connection, which: str, *values: Any) -> list[Decision]:
+    def _rows(self, db: sqlite3.Connection, which: str, *values: Any) -> list[Decision]:
         rows = db.execute(_SELECT + which, values).fetchall()
-        return [
-            Decision(**(named | {"sampled": bool(named["sampled"])}))
+        found = (
+            self._opened(Decision(**(named | {"sampled": bool(named["sampled"])})))
             for named in (dict(zip(_COLUMNS, row, strict=True)) for row in rows)
-        ]
+        )
+        return [decision for decision in found if decision is not None]
+
+    def _sealed(self, decision: Decision) -> Decision:
+        """The decision as it is written down."""
+        seal = self._seal
+        if seal is None or seal.prompts == "full":
+            return decision
+        sealed: dict[str, Any] = {
+            name: seal.lock(getattr(decision, name), decision.tenant, _place(decision, name))
+            for name in _SEALED_TEXTS
+        }
+        sealed["question"] = f"{_ASKED}{seal.digest(decision.question)}{sealed['question']}"
+        return replace(decision, **sealed)
+
+    def _opened(self, decision: Decision) -> Decision | None:
+        """The decision that was written down; None where another secret sealed it."""
+        if not decision.question.startswith(_ASKED):
+            return decision
+        if self._seal is None:
+            return None
+        sealed = {name: getattr(decision, name) for name in _SEALED_TEXTS}
+        sealed["question"] = sealed["question"][len(_ASKED) + _DIGEST_CHARS :]
+        try:
+            texts: dict[str, Any] = {
+                name: self._seal.unlock(text, decision.tenant, _place(decision, name))
+                for name, text in sealed.items()
+            }
+        except ValueError:
+            return None
+        return replace(decision, **texts)
+
+
+def _place(decision: Decision, name: str) -> str:
+    return f"decision {name} {decision.id}"
 
 
 def new_id() -> str:

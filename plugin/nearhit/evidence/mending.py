@@ -9,11 +9,14 @@ from typing import Any
 
 from nearhit.errors import StoreError
 from nearhit.evidence.journal import FILE, DamagedJournalError, Journal
+from nearhit.sealing import Seal
 
 _PARTS = ("-wal", "-shm", "")
 
 
-def open_mended(data_dir: Path, max_decisions: int) -> tuple[Journal, Path | None]:
+def open_mended(
+    data_dir: Path, max_decisions: int, seal: Seal | None = None
+) -> tuple[Journal, Path | None]:
     """Open the journal; move one that is damaged aside, and begin anew with its quarantine.
 
     Blocks, while another worker does the same.
@@ -31,7 +34,7 @@ def open_mended(data_dir: Path, max_decisions: int) -> tuple[Journal, Path | Non
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # one worker looks and moves, others find the new one
         try:
-            return _open_checked(data_dir, max_decisions), None
+            return _open_checked(data_dir, max_decisions, seal), None
         except DamagedJournalError:
             path = data_dir / FILE
             quarantine = _salvaged(path)
@@ -39,7 +42,7 @@ def open_mended(data_dir: Path, max_decisions: int) -> tuple[Journal, Path | Non
         for part in _PARTS:
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{path}{part}").replace(f"{aside}{part}")
-        journal = Journal(data_dir, max_decisions)
+        journal = Journal(data_dir, max_decisions, seal)
         journal.restore(quarantine)
         return journal, aside
     except OSError as error:
@@ -48,8 +51,8 @@ def open_mended(data_dir: Path, max_decisions: int) -> tuple[Journal, Path | Non
         os.close(folder)
 
 
-def _open_checked(data_dir: Path, max_decisions: int) -> Journal:
-    journal = Journal(data_dir, max_decisions)
+def _open_checked(data_dir: Path, max_decisions: int, seal: Seal | None) -> Journal:
+    journal = Journal(data_dir, max_decisions, seal)
     try:
         journal.check()
     except BaseException:

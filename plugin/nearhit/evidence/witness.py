@@ -184,7 +184,9 @@ class Witness:
     def _open(self) -> Journal:
         try:
             settings = self._settings
-            journal, aside = open_mended(settings.data_dir, settings.evidence.decisions)
+            journal, aside = open_mended(
+                settings.data_dir, settings.evidence.decisions, self._cache.seal
+            )
         except StoreError as error:
             if not self._has_said:
                 _log.error("no decision is written down: %s", error)

@@ -6,6 +6,7 @@
     daemon    the process itself; engine and shard wrap Qdrant Edge; folder is its files
     server    a Qdrant server or cluster, with a circuit breaker        (`ServerStore`)
     collection   one collection there; all that knows `qdrant-client`
+    sealed    either of them, with questions and answers encrypted at rest (`SealedStore`)
     opening   picks one of the two stores by the settings
 
 Only `base` is imported here: the engine is never loaded into the proxy, and the client only

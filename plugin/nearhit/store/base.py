@@ -27,7 +27,7 @@ class Entry:
     """One stored answer.
 
     Attributes:
-        id: UUIDv5 of scope and normalised text, made by the caller.
+        id: UUIDv5 of a keyed digest of scope and normalised text, made by the caller.
         scope: Hex digest of the tenant and of all that must be equal.
         fingerprint: Encoder artefact that made `vector`; "" without a vector (exact only).
         text: The question.

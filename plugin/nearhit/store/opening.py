@@ -4,15 +4,17 @@ import hashlib
 import hmac
 
 from nearhit.config import Settings
+from nearhit.sealing import Seal
 from nearhit.store.embedded import EmbeddedStore
 from nearhit.store.eviction import Bounds
+from nearhit.store.sealed import SealedStore
 from nearhit.store.server import ServerStore
 
 
 def open_store(
     settings: Settings, dimension: int, secret: bytes, *, bounded: bool = False
-) -> EmbeddedStore | ServerStore:
-    """Return the store, which connects at its start.
+) -> SealedStore:
+    """Return the store, which connects at its start and seals what `store.prompts` says.
 
     Args:
         settings: all of them.
@@ -24,11 +26,14 @@ def open_store(
     Raises:
         ConfigError: the data folder's path is too long for this system.
     """
-    if settings.store.url is None:
-        store = settings.store
+    store = settings.store
+    backend: EmbeddedStore | ServerStore
+    if store.url is None:
         bounds = Bounds(store.max_entries, store.max_bytes) if bounded else None
-        return open_embedded(settings, dimension, bounds)
-    return ServerStore(settings.store, dimension, owner=owner_of(secret))
+        backend = open_embedded(settings, dimension, bounds)
+    else:
+        backend = ServerStore(store, dimension, owner=owner_of(secret))
+    return SealedStore(backend, Seal(store.prompts, secret), dimension)
 
 
 def open_embedded(

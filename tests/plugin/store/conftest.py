@@ -20,10 +20,12 @@ import stack
 from doubles import DIMENSION, InProcessStore, vector_at
 from nearhit.config import StoreSettings
 from nearhit.errors import StoreError
+from nearhit.sealing import Seal
 from nearhit.store import Entry, Store
 from nearhit.store.base import Vector
 from nearhit.store.collection import Collection
 from nearhit.store.embedded import EmbeddedStore
+from nearhit.store.sealed import SealedStore
 from nearhit.store.server import ServerStore
 
 REAL_SERVER = os.environ.get("NEARHIT_TEST_QDRANT_URL")
@@ -177,6 +179,8 @@ def _in_memory() -> ServerStore:
         "embedded",
         "memory",
         "standin",
+        "embedded-encrypted",
+        "standin-encrypted",
         pytest.param(
             "server",
             marks=pytest.mark.skipif(not REAL_SERVER, reason="no NEARHIT_TEST_QDRANT_URL"),
@@ -196,6 +200,11 @@ async def store(
             opened: Store = InProcessStore(data_dir)
         case "embedded":
             opened = open_store()
+        case "embedded-encrypted":
+            opened = SealedStore(open_store(), Seal("encrypted", b"secret"), DIMENSION)
+        case "standin-encrypted":
+            server = open_server(request.getfixturevalue("standin").url)
+            opened = SealedStore(server, Seal("encrypted", b"secret"), DIMENSION)
         case "memory":
             opened = _in_memory()
         case "standin":
@@ -203,7 +212,7 @@ async def store(
         case _:
             assert REAL_SERVER
             opened = open_server(REAL_SERVER, api_key=REAL_KEY)
-    if isinstance(opened, ServerStore):
+    if isinstance(opened, ServerStore | SealedStore):
         await opened.start()
     yield opened
     await opened.close()

@@ -14,6 +14,7 @@ import pytest
 from nearhit.cli import main
 from nearhit.errors import StoreError
 from nearhit.migrate import PAGE, Tally, migrate
+from nearhit.sealing import Prompts, Seal, is_of
 from nearhit.signing import is_authentic, read_secret, sign
 from nearhit.store import Entry
 from nearhit.store.embedded import EmbeddedStore
@@ -69,6 +70,30 @@ async def test_every_live_entry_arrives_as_it_was(
     exact = await target.get(make_entry("exact", degrees=None).id, now)
     assert exact is not None
     assert exact.vector is None
+
+
+@pytest.mark.parametrize("prompts", ["encrypted", "hashed"])
+async def test_what_lies_open_or_sealed_arrives_as_the_settings_say(
+    open_store: Any, standin: Any, open_server: Any, make_entry: Make, now: int, prompts: Prompts
+) -> None:
+    source, seal = open_store(), Seal("encrypted", SECRET)
+    plain, sealed = signed(make_entry("plain words")), signed(make_entry("sealed words"))
+    await source.put(plain)
+    await source.put(seal.seal(sealed))
+    target: ServerStore = open_server(standin.url)
+    await target.start()
+    for tally in (Tally(copied=2), Tally(present=2)):
+        assert await migrate(source, target, SECRET, quiet, lambda: now, prompts) == tally
+    for entry in (plain, sealed):
+        there = await target.get(Seal(prompts, SECRET).conform(entry).id, now)
+        assert there is not None
+        assert "words" not in there.text
+        assert there.completion != entry.completion
+        opened = seal.open(there)
+        assert is_authentic(opened, SECRET)
+        assert opened.completion == entry.completion
+        assert is_of(opened.text, entry.text, SECRET)
+        assert (there.vector is None) == (prompts == "hashed")
 
 
 async def test_run_that_was_ended_goes_on_and_what_a_proxy_stored_wins(
