@@ -251,7 +251,7 @@ class Valves:
             # Of a trial: as many in its time as the bound allows in a window.
             elapsed_s = bounds.window_s if trial_at is None else max(0.0, now - trial_at)
             if count * bounds.window_s > most * elapsed_s:
-                return f"one entry answered {count} different questions in {elapsed_s:.0f} s"
+                return f"one entry answered {count} different questions within {elapsed_s:.0f} s"
         return ""
 
     def _requests_of(self, tenant: str, now: float) -> _Requests:
