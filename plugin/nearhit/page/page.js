@@ -161,7 +161,7 @@ function showValves(shut) {
       make("span", { className: "end" }, button("Open", () => attempt(async () => {
         await ask("valves", "POST", { open: one.valve, of: one.of });
         await showStats();
-      }))));
+      })))));
   }));
 }
 

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,7 +168,7 @@ def test_file_of_before_there_was_a_ledger_gets_one(journal: Journal) -> None:
 
 
 def test_share_of_wrong_hits_is_counted_by_tenant_since_a_time(journal: Journal) -> None:
-    said = (
+    said: tuple[dict[str, Any], ...] = (
         {"tenant": "a"},
         {"tenant": "a", "client": "wrong"},
         {"tenant": "a", "judge": "wrong"},
