@@ -70,6 +70,7 @@ soak: $(VENV)/.dev  ## load beside LiteLLM alone, memory and event loop: 30 minu
 side-channels: $(VENV)/.dev  ## what the time of an answer tells; how many questions one entry reaches
 	$(BIN)/python tests/robustness/timing.py
 	$(BIN)/python tests/robustness/hubs.py
+	$(BIN)/python tests/robustness/hubs.py --cosine 0.3 --bound 10
 
 lock: $(VENV)/.dev  ## write the versions that are installed now into requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock

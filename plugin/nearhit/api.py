@@ -4,6 +4,7 @@
     POST   /nearhit/explain    a chat request: what would become of it, and why; nothing is served
     POST   /nearhit/flush      {"all": true}, {"model": "..."}, {"tenant": [..]} or {"text": "..."},
                                each perhaps with {"before": a time}              admins only
+    POST   /nearhit/valves     {"open": "hit_ratio" or "all", "of": a tenant or entry} admins only
     DELETE /nearhit/entries/ID                                                   admins only
 
 `overview`, `entries` and `page` add theirs. A key labels what its own tenant was served, and
@@ -32,7 +33,9 @@ from nearhit.access import (
 )
 from nearhit.cache import Cache, Lookup
 from nearhit.decision import Bypass, Hit
+from nearhit.evidence.flushes import EVERYTHING
 from nearhit.evidence.witness import Witness
+from nearhit.valves import Name
 
 _Name = Annotated[str, Field(max_length=1000)]  # each flush is kept, and read every second
 
@@ -81,6 +84,29 @@ class Flush(BaseModel):
     def before_s(self) -> int | None:
         """`before` in Unix seconds."""
         return None if self.before is None else math.ceil(self.before.timestamp())
+
+
+class Opening(BaseModel):
+    """Which valve is to be opened: everywhere, or for one tenant or entry."""
+
+    model_config = ConfigDict(extra="forbid")
+    open: Name | Literal["all"]
+    of: str | None = Field(
+        default=None, pattern=r"^[0-9a-f-]{1,128}$", description="as `GET /nearhit/valves` names it"
+    )
+
+    @property
+    def mark(self) -> str:
+        """What is noted."""
+        if self.open == "all":
+            return EVERYTHING
+        return self.open if self.of is None else f"{self.open}:{self.of}"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.open == "all" and self.of is not None:
+            raise ValueError("of must go with the name of one valve, got all; name the valve")
+        return self
 
 
 def add_routes(cache: Cache, witness: Witness, reader: Reader) -> None:
@@ -161,6 +187,13 @@ def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
             await available(witness.flush, what, given.before_s)
         shown = given.model_dump(mode="json", exclude_none=True)
         return {"flushed": shown, "at": int(time.time())}
+
+    @router.post("/valves")
+    async def open_valve(given: Opening, key: Key) -> dict[str, Any]:
+        """Open a valve by hand; other workers obey within a second or two."""
+        admins_only(key)
+        await available(witness.open_valve, given.mark)
+        return {"opened": given.model_dump(mode="json", exclude_none=True), "at": int(time.time())}
 
     @router.delete("/entries/{entry}")
     async def delete(entry: UUID, key: Key) -> dict[str, str]:

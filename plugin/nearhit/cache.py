@@ -30,6 +30,7 @@ from nearhit.sealing import Seal, digest_of, hashed, is_of
 from nearhit.signing import is_authentic, sign
 from nearhit.store import Entry, Store
 from nearhit.store.base import Browse, Listing
+from nearhit.valves import Valves
 
 # Off the request path nothing waits for it; a hung store must still not pile up tasks.
 _WRITE_TIMEOUT_S = 10.0
@@ -83,6 +84,7 @@ class Cache:
         self.encoder = encoder
         self.verifier = verifier
         self.watch = Watch(settings, clock)
+        self.valves = Valves(settings.valves, clock)
         # Of the newest look-ups, for a person who looks on.
         self.lookups_s: deque[float] = deque(maxlen=1000)
 
@@ -91,7 +93,8 @@ class Cache:
         lookup = Lookup(question, Miss("deadline"), int(self._clock()), directives)
         try:
             async with asyncio.timeout(self._settings.deadline_ms / 1000):
-                lookup.outcome = await self._look_up(lookup)
+                found = await self._look_up(lookup)
+            lookup.outcome = self.valves.admit(question, found)
         except TimeoutError as error:
             self._faults.record("lookup", "deadline", error)
         except (StoreError, EncoderError) as error:
@@ -119,7 +122,8 @@ class Cache:
             EncoderError: as encoder and verifier.
         """
         lookup = Lookup(question, Miss("deadline"), asked_at=int(self._clock()))
-        lookup.outcome = await self._look_up(lookup, in_full=True)
+        found = await self._look_up(lookup, in_full=True)
+        lookup.outcome = self.valves.check(question, found)
         return lookup
 
     async def flush(self, before: int | None = None) -> None:
@@ -186,7 +190,7 @@ class Cache:
         with stage("verify", lookup.stages):
             lookup.candidates = await judge(
                 question.text,
-                self.watch.forbid(weighed, encoded),
+                self.valves.forbid(self.watch.forbid(weighed, encoded)),
                 verifier,
                 math.inf if in_full else enough,
                 # In shadow mode one wants to know what lower thresholds would serve.

@@ -8,7 +8,7 @@ nearhit migrate                      copy the embedded store into a Qdrant serve
 nearhit report                       what was served, or would have been, and what was wrong
 nearhit calibrate                    label decisions, find the threshold that keeps a precision
 nearhit export                       decisions as training data, or all stored answers
-nearhit stats, explain, flush, delete, feedback     talk to a running proxy
+nearhit stats, explain, flush, delete, feedback, valves     talk to a running proxy
 nearhit entries, warm                look at stored answers, store answers from elsewhere
 """
 
@@ -36,6 +36,7 @@ _EXAMPLES = """examples:
   nearhit calibrate router_config.yaml --judge gpt-4o --write   a threshold from your own traffic
   nearhit explain "How do I sort a list?" --model gpt-4o-mini   a hit or a miss, and why
   nearhit flush --model gpt-4o-mini         forget what that model group has answered
+  nearhit valves --open wrong_share         serve in other words again, before the trial does
   nearhit entries --meaning "clean a kettle"                    the stored questions nearest to it
   nearhit warm faq.jsonl --model gpt-4o-mini --tenant team red  answers before anybody asks
   nearhit export router_config.yaml --out decisions.jsonl       for `nearhit-train mine`

@@ -314,6 +314,47 @@ class EvidenceSettings(_Frozen):
     )
 
 
+class ValveSettings(_Frozen):
+    """Beyond which bounds serving in other words stops, and for how long."""
+
+    hit_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of a tenant's requests in a window that hit in other words, at most; "
+        "null: any",
+    )
+    min_requests: int = Field(
+        default=200, ge=10, le=1_000_000, description="requests from which hit_ratio is judged"
+    )
+    questions_per_entry: int | None = Field(
+        default=100,
+        ge=2,
+        le=10_000,
+        description="different questions that one entry answers in other words in a window, at "
+        "most; null: any",
+    )
+    wrong_share: float | None = Field(
+        default=0.25,
+        gt=0,
+        lt=1,
+        description="share of a tenant's hits in other words in a window that was found wrong, at "
+        "most; null: any",
+    )
+    min_wrong: int = Field(
+        default=5, ge=2, le=10_000, description="wrong hits from which wrong_share is judged"
+    )
+    window_s: int = Field(
+        default=3600, ge=10, le=86_400, description="how long is counted before counting anew"
+    )
+    retry_after_s: int = Field(
+        default=300, ge=1, le=86_400, description="how long a valve is shut before its trial"
+    )
+    trial_hits: int = Field(
+        default=20, ge=1, le=10_000, description="hits that a trial serves before it is judged"
+    )
+
+
 class RequestControl(_Frozen):
     """Which callers may ask what of the cache, by header or LiteLLM's `cache` field.
 
@@ -453,6 +494,7 @@ class Settings(_Frozen):
     encoder: EncoderSettings = EncoderSettings()
     store: StoreSettings = StoreSettings()
     evidence: EvidenceSettings = EvidenceSettings()
+    valves: ValveSettings = ValveSettings()
     models: dict[str, ModelSettings] = Field(
         default={},
         description="by model group: mode, target_precision, confidence_threshold, ttl_s",
@@ -489,6 +531,11 @@ class Settings(_Frozen):
                         f"another wording could be compared with; encrypted keeps them"
                     )
         return self
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether a client shares its answers with nobody: its word about one then holds."""
+        return self.scope in ("key", "end_user")
 
     def of_model(self, name: str) -> "Settings":
         """Return the settings that hold for a model group; its own target goes before all."""

@@ -13,6 +13,8 @@ from nearhit.store import Entry
 HitKind = Literal["exact", "semantic", "coalesced"]
 QUARANTINE: Final = "quarantine"
 """The veto of a stored question that was found wrong for this one."""
+VALVE: Final = "valve_"
+"""How the reasons of `valves` begin, and the veto of an entry that one holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Candidate:
         entry: the stored question and its answer.
         similarity: cosine between the two questions.
         confidence: probability that one answer serves both; without a verifier the similarity.
-        veto: the guard that forbids it, or `QUARANTINE`, if one does.
+        veto: the guard that forbids it, `QUARANTINE` or a valve, if one does.
     """
 
     entry: Entry
@@ -78,7 +80,7 @@ def decide(candidates: Sequence[Candidate], threshold: float) -> Hit | Miss:
     Returns:
         A miss names what it failed on: ``nothing_near``; ``guard_<name>`` where a guard forbade
         the only candidates that were sure enough, ``quarantine`` where they were found wrong for
-        this question before; ``below_threshold``.
+        this question before, ``valve_<name>`` where a valve holds them; ``below_threshold``.
     """
     if not candidates:
         return Miss("nothing_near")
@@ -87,6 +89,7 @@ def decide(candidates: Sequence[Candidate], threshold: float) -> Hit | Miss:
         return Hit(best.entry, "semantic", best.similarity, best.confidence)
     surest = max(candidates, key=lambda one: (one.confidence, one.similarity))
     if surest.veto is not None and surest.confidence >= threshold:
-        reason = surest.veto if surest.veto == QUARANTINE else f"guard_{surest.veto}"
+        is_no_guard = surest.veto == QUARANTINE or surest.veto.startswith(VALVE)
+        reason = surest.veto if is_no_guard else f"guard_{surest.veto}"
         return Miss(reason, surest.similarity, surest.confidence)
     return Miss("below_threshold", surest.similarity, surest.confidence)

@@ -279,7 +279,7 @@ class NearhitHook(CustomLogger):
     @property
     def is_believed(self) -> bool:
         """Whether a client's word about an answer holds: it then has that answer to itself."""
-        return self.settings.scope in ("key", "end_user")
+        return self.settings.is_alone
 
     def digest_of(self, key: Any) -> str | None:
         """Return the digest of the tenant that a key belongs to; None: of none."""

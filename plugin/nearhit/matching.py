@@ -60,14 +60,14 @@ def weigh(
         verifier: None: the similarity stands for the confidence. Else that is 1 for the same words,
             and 0 until `judge` has asked.
     """
-    words = _words(asked)
+    words = words_of(asked)
     return tuple(
         Candidate(
             found.entry,
             found.similarity,
             min(1.0, max(0.0, found.similarity))
             if verifier is None
-            else float(_words(found.entry.text) == words),
+            else float(words_of(found.entry.text) == words),
             first_veto(found.entry.text, asked, guards),
         )
         for found in neighbours
@@ -115,6 +115,6 @@ async def judge(
     return tuple(told)
 
 
-def _words(text: str) -> str:
-    """The text but for case, blanks and a mark at the end."""
+def words_of(text: str) -> str:
+    """Return the text but for case, blanks and a mark at the end."""
     return " ".join(text.casefold().split()).rstrip(_FORM)

@@ -50,11 +50,13 @@ def _counter(name: str, meaning: str, labels: Sequence[str] = ()) -> Any:
     return _prometheus.Counter(PREFIX + name, meaning, labels) if _prometheus else _Uncounted()
 
 
-def _gauge(name: str, meaning: str, labels: Sequence[str] = ()) -> Any:
+def _gauge(
+    name: str, meaning: str, labels: Sequence[str] = (), *, of_workers: str = "mostrecent"
+) -> Any:
     if not _prometheus:
         return _Uncounted()
-    # All workers see the same store and journal: whoever looked last knows.
-    return _prometheus.Gauge(PREFIX + name, meaning, labels, multiprocess_mode="mostrecent")
+    # Most see the same store and journal in all workers: whoever looked last knows.
+    return _prometheus.Gauge(PREFIX + name, meaning, labels, multiprocess_mode=of_workers)
 
 
 def _histogram(
@@ -126,6 +128,13 @@ TIGHTENED = _gauge(
     "Confidence from which verified hits let another wording hit; 0: they ask for no change.",
 )
 QUARANTINED = _gauge("quarantined", "Questions that an entry is kept from serving.")
+VALVES_SHUT = _gauge(
+    "valves_shut",
+    "Tenants or entries for which a valve is shut or on trial, of all workers together.",
+    ["valve"],
+    of_workers="livesum",
+)
+VALVE_TRIPS = _counter("valve_trips", "Times that a valve shut, after a trial too.", ["valve"])
 
 _teams: set[str] = set()
 

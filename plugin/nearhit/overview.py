@@ -4,6 +4,7 @@ GET /nearhit/stats       requests, tokens, savings, latency, entries, evidence
 GET /nearhit/decisions   the newest hits in other words, would-be hits or near misses
 GET /nearhit/report      what each threshold would serve, and what was wrong
 GET /nearhit/config      the settings in force, secrets masked
+GET /nearhit/valves      which are shut, why and since when
 GET /nearhit/metrics     ours in Prometheus' text format; LiteLLM's `/metrics` has them too
 """
 
@@ -27,6 +28,7 @@ from nearhit.metrics import HELD, exposition
 _SECRET: Final = re.compile(r"(?i)secret|password|token|api_?key|credential|auth")
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]*(?=@)")
 MASK: Final = "********"
+_LISTED: Final = 20  # valves in the stats
 Days = Annotated[int, Query(ge=1, le=400, description="how many days back")]
 _KINDS: Final[dict[str, tuple[Kind, ...]]] = {
     "hits": ("served", "shadow", "complaint"),
@@ -64,6 +66,16 @@ def router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
             "live_wrong_share": asdict(belief.live),
             "tightened": belief.tightened,
             "calibrated": belief.calibrated,
+            "valves": [asdict(one) for one in cache.valves.shut()[:_LISTED]],
+        }
+
+    @router.get("/valves")
+    async def valves(key: Key) -> dict[str, Any]:
+        """Return which valves of this worker are shut or on trial, and the bounds."""
+        admins_only(key)
+        return {
+            "shut": [asdict(one) for one in cache.valves.shut()],
+            "bounds": reader.settings.valves.model_dump(mode="json"),
         }
 
     @router.get("/decisions")

@@ -1,4 +1,4 @@
-"""The commands that talk to a running proxy: stats, explain, flush, delete and feedback.
+"""The commands that talk to a running proxy: stats, explain, flush, delete, feedback, valves.
 
 They call the routes of `api` with the key in NEARHIT_PROXY_KEY.
 """
@@ -47,12 +47,18 @@ def add_commands(commands: Any) -> None:
     feedback = commands.add_parser("feedback", help="say that an answer was wrong, or right")
     feedback.add_argument("decision", help="the x-nearhit-decision of an answer")
     feedback.add_argument("label", choices=("wrong", "right"))
+    valves = commands.add_parser("valves", help="which safety valves are shut, and why; open them")
+    valves.add_argument(
+        "--open", choices=("hit_ratio", "questions_per_entry", "wrong_share", "all"), dest="name"
+    )
+    valves.add_argument("--of", help="only for this tenant or entry, as it is listed")
     for parser, run in (
         (stats, _stats),
         (explain, _explain),
         (flush, _flush),
         (delete, _delete),
         (feedback, _feedback),
+        (valves, _valves),
     ):
         add_proxy(parser)
         parser.add_argument("--json", action="store_true", help="print JSON")
@@ -133,6 +139,31 @@ def _stats(options: argparse.Namespace) -> int:
         print(f"wrong among verified     {100 * live['value']:.1f} % ({low:.1f} to {high:.1f})")
     if found["tightened"]:
         print(f"tightened to confidence  {found['tightened']:.4f}")
+    _list_valves(found["valves"])
+    return 0
+
+
+def _list_valves(shut: list[dict[str, Any]]) -> None:
+    for one in shut:
+        state = "shut" if one["trial_at"] is None else "on trial"
+        since = datetime.fromtimestamp(one["since"], UTC).isoformat(timespec="seconds")
+        print(f"valve {one['valve']} {state} since {since} for {one['of']}: {one['why']}")
+
+
+def _valves(options: argparse.Namespace) -> int:
+    if options.name is None:
+        if options.of is not None:
+            raise ConfigError(f"--of must go with --open, got {printable(options.of)[:80]} alone")
+        found = call(options, "GET", "valves")
+        if options.json:
+            print(json.dumps(found, indent=2))
+        else:
+            _list_valves(found["shut"])
+            print(f"{len(found['shut'])} shut or on trial in the worker that answered")
+        return 0
+    body = {"open": options.name} | ({} if options.of is None else {"of": options.of})
+    opened = call(options, "POST", "valves", body)
+    print(json.dumps(opened) if options.json else f"opened {json.dumps(opened['opened'])}")
     return 0
 
 

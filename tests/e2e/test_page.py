@@ -29,7 +29,11 @@ def shown(
     tmp_path_factory: pytest.TempPathFactory, upstream_server: str, real_artefacts: Path
 ) -> Iterator[Gateway]:
     """A proxy that decides by cosine, so that near misses are near and markup has a wording."""
-    settings = {"similarity_threshold": 0.9, "deadline_ms": 5000}
+    settings = {
+        "similarity_threshold": 0.9,
+        "deadline_ms": 5000,
+        "valves": {"questions_per_entry": 3},
+    }
     config = config_of(upstream_server, nearhit=settings)
     with running(tmp_path_factory.mktemp("page"), config, real_artefacts) as gateway:
         yield gateway
@@ -215,3 +219,19 @@ def test_dark_mode_changes_the_ground_and_headings_are_in_order(
         ".filter(field => !field.labels.length).length"
     )
     assert tab.evaluate(unnamed) == 0
+
+
+def test_page_shows_a_valve_that_is_shut_and_opens_it(tab: browser.Tab, proxy: Gateway) -> None:
+    proxy.learn(ENABLE, key="sk-dave")
+    words = ("How can I", "How could I", "How do you", "How should I")
+    asked = [proxy.ask(ENABLE.replace("How do I", word), key="sk-dave") for word in words]
+    assert [one.outcome for one in asked] == ["hit", "hit", "hit", "miss"]
+    sign_in(tab, proxy)
+    tab.wait_for("!valves.hidden && valves.textContent.includes('shut')")
+    told = tab.evaluate("valves.textContent")
+    assert "questions_per_entry: one entry answered 4 different questions" in told
+    assert asked[0].headers["x-nearhit-entry"][:12] in told
+    tab.evaluate(click("Open", "valves"))
+    tab.wait_for("valves.hidden")
+    got = proxy.client.get("/nearhit/valves", headers={"authorization": "Bearer sk-admin"})
+    assert got.json()["shut"] == []

@@ -1,6 +1,7 @@
 """Until when the answers of a tenant, model group or question do not count: a file of its own.
 
 DATA_DIR/flushes.json    {"tenant:<digest>", "model:<name>" or "text:<digest>": Unix seconds}
+DATA_DIR/openings.json   when a valve was opened by hand, for `valves`; likewise
 
 Not in the journal: a flush must be known before the first answer is served, and holds whether or
 not the journal can be opened. Replaced whole, so that a reader needs no lock. All functions block,
@@ -17,17 +18,18 @@ from pathlib import Path
 from typing import Final
 
 FILE: Final = "flushes.json"
+OPENINGS: Final = "openings.json"
 EVERYTHING: Final = "everything"
 _LONGEST_LIFE_S: Final = 31_536_000  # of an answer: an older mark forbids nothing any more
 
 
-def read_flushes(data_dir: Path) -> dict[str, int]:
-    """Return the marks; of a file that is damaged, one that counts for everything up to then.
+def read_flushes(data_dir: Path, file: str = FILE) -> dict[str, int]:
+    """Return the marks of a file; of a damaged one, a mark for everything up to then.
 
     Raises:
         OSError: the file is there and cannot be read: nothing may be served.
     """
-    path = data_dir / FILE
+    path = data_dir / file
     try:
         found = json.loads(path.read_bytes())
         return {str(what): int(at) for what, at in found.items()}
@@ -37,13 +39,13 @@ def read_flushes(data_dir: Path) -> dict[str, int]:
         return {EVERYTHING: math.ceil(path.stat().st_mtime)}
 
 
-def note_flush(data_dir: Path, what: str, at: int) -> None:
+def note_flush(data_dir: Path, what: str, at: int, file: str = FILE) -> None:
     """Let the answers of one name up to `at` no longer count; an earlier mark is not taken back.
 
     Raises:
         OSError: it cannot be written; nothing has changed.
     """
-    _change(data_dir, add={what: at}, drop=(), now=at)
+    _change(data_dir, add={what: at}, drop=(), now=at, file=file)
 
 
 def drop_flushes(data_dir: Path, what: Iterable[str], now: int) -> None:
@@ -55,12 +57,14 @@ def drop_flushes(data_dir: Path, what: Iterable[str], now: int) -> None:
     _change(data_dir, add={}, drop=what, now=now)
 
 
-def _change(data_dir: Path, add: Mapping[str, int], drop: Iterable[str], now: int) -> None:
+def _change(
+    data_dir: Path, add: Mapping[str, int], drop: Iterable[str], now: int, file: str = FILE
+) -> None:
     """Replace the file; the folder's lock keeps two workers from losing each other's marks."""
     folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        marks = read_flushes(data_dir)
+        marks = read_flushes(data_dir, file)
         marks |= {what: max(at, marks.get(what, at)) for what, at in add.items()}
         dropped = set(drop)
         kept = {
@@ -68,13 +72,13 @@ def _change(data_dir: Path, add: Mapping[str, int], drop: Iterable[str], now: in
             for what, at in marks.items()
             if what not in dropped and at > now - _LONGEST_LIFE_S
         }
-        descriptor, name = tempfile.mkstemp(prefix=f"{FILE}.", dir=data_dir)  # mode 0600
+        descriptor, name = tempfile.mkstemp(prefix=f"{file}.", dir=data_dir)  # mode 0600
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(kept, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(data_dir / FILE)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+                json.dump(kept, written)
+                written.flush()
+                os.fsync(written.fileno())
+            Path(name).replace(data_dir / file)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

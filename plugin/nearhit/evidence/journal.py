@@ -13,6 +13,7 @@ All methods block, up to `_BUSY_S` where another worker writes: call them in a t
 file.
 """
 
+import json
 import os
 import sqlite3
 import threading
@@ -52,6 +53,29 @@ class DamagedJournalError(StoreError):
     """The file is damaged, or no database: it will not mend by itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is known of one tenant's hits in other words, or would-be hits.
+
+    Attributes:
+        hits: how many there were.
+        wrong: of them and of complaints, those that are said to be wrong.
+        verified: those that the judge read.
+        verified_wrong: those of them that are wrong.
+    """
+
+    hits: int
+    wrong: int
+    verified: int
+    verified_wrong: int
+
+    @property
+    def share(self) -> float:
+        """Share of wrong ones: of all, which is the least there can be, or of those verified."""
+        known = min(1.0, self.wrong / max(1, self.hits))
+        return max(known, self.verified_wrong / max(1, self.verified))
+
+
 Kind = Literal["served", "shadow", "near", "complaint"]
 Label = Literal["right", "wrong"]
 By = Literal["judge", "person", "client"]
@@ -74,6 +98,18 @@ _LEDGER: Final = """CREATE TABLE IF NOT EXISTS ledger (
   prompt_tokens INTEGER, completion_tokens INTEGER, spent_usd REAL, saved_usd REAL, seconds REAL,
   PRIMARY KEY (day, key, team, model, outcome)
 ) STRICT, WITHOUT ROWID"""
+# Holds all that `judged` reads: beside the texts of 10,000 decisions it is a megabyte.
+_IS_WRONG: Final = "(judge = 'wrong' OR person = 'wrong' OR client = 'wrong')"
+_WRONG: Final = f"CREATE INDEX IF NOT EXISTS decisions_wrong ON decisions (at) WHERE {_IS_WRONG}"
+_JUDGED: Final = """CREATE INDEX IF NOT EXISTS decisions_judged
+  ON decisions (at, tenant, kind, judge, person, client)"""
+_COUNT_JUDGED: Final = """WITH own AS (SELECT key AS tenant, value AS since FROM json_each(?))
+  SELECT one.tenant, sum(kind <> 'complaint'), sum({said} = 'wrong'),
+    sum(kind <> 'complaint' AND judge <> ''),
+    sum(kind <> 'complaint' AND judge <> '' AND coalesce(nullif(person, ''), judge) = 'wrong')
+  FROM decisions one INDEXED BY decisions_judged LEFT JOIN own ON own.tenant = one.tenant
+  WHERE at > ? AND at > coalesce(own.since, 0) AND kind IN ('served', 'shadow', 'complaint')
+  GROUP BY one.tenant"""
 _BOOK: Final = """UPDATE ledger SET requests = requests + ?,
   prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?,
   spent_usd = spent_usd + ?, saved_usd = saved_usd + ?, seconds = seconds + ?
@@ -241,6 +277,8 @@ class Journal:
                     f"run the version of nearhit that wrote it"
                 )
             db.execute(_LEDGER)
+            db.execute(_WRONG)
+            db.execute(_JUDGED)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -349,6 +387,33 @@ class Journal:
                 (decider, limit),
             ).fetchall()
         return [Verified(at, confidence, bool(is_wrong)) for at, confidence, is_wrong in rows]
+
+    def judged(
+        self, since: float, own: Mapping[str, float], fewest: int, *, is_client_believed: bool
+    ) -> dict[str, Judged]:
+        """Return what was said of the hits of each tenant that had a wrong one.
+
+        Args:
+            since: Unix seconds; only decisions after it.
+            own: the same for tenants who have a time of their own.
+            fewest: where fewer are wrong in all and `own` names nobody, nothing is counted: that
+                takes 0.1 ms, counting the tens of thousands of an hour 40 ms.
+            is_client_believed: whether a client's word counts.
+        """
+        client = "nullif(client, '')" if is_client_believed else "NULL"
+        query = _COUNT_JUDGED.format(said=f"coalesce(nullif(person, ''), {client}, judge)")
+        with self._reading() as db:
+            wrong = f"SELECT count(*) FROM decisions WHERE at > ? AND {_IS_WRONG}"  # noqa: S608
+            if not own and db.execute(wrong, (since,)).fetchone()[0] < fewest:
+                return {}
+            # Unlabelled ones go first where the file is full: before the oldest, hits are missing.
+            kept, oldest = db.execute(
+                "SELECT count(*), min(at) FROM decisions INDEXED BY decisions_judged "  # noqa: S608
+                f"WHERE NOT ({_HAS_LABEL})"
+            ).fetchone()
+            since = max(since, oldest if kept >= self._max else 0)
+            rows = db.execute(query, (json.dumps(dict(own)), since)).fetchall()
+        return {tenant: Judged(*counts) for tenant, *counts in rows if counts[1]}
 
     def quarantined(self, decider: str) -> list[Quarantined]:
         """Return what must not be served, by vectors of one decider."""

@@ -9,6 +9,7 @@ anything else.
 import asyncio
 import atexit
 import logging
+import math
 import random
 import time
 from collections import deque
@@ -27,7 +28,7 @@ from nearhit.decision import Candidate, Hit, Miss
 from nearhit.encoder import Encoder
 from nearhit.errors import ConfigError, NearhitError, StoreError
 from nearhit.evidence import ledger
-from nearhit.evidence.flushes import drop_flushes, note_flush
+from nearhit.evidence.flushes import OPENINGS, drop_flushes, note_flush, read_flushes
 from nearhit.evidence.journal import (
     MAX_TEXT,
     By,
@@ -117,8 +118,42 @@ class Witness:
         if encoder is None:
             encoder, verifier = self._cache.encoder, self._cache.verifier
         await self._obey_flushes()
+        await self._obey_openings()
         booked, self._booked = self._booked, {}
         await self._in_thread(self._write_and_look, booked, encoder, verifier)
+        await self._judge_hits()
+
+    async def _obey_openings(self) -> None:
+        """Learn which valves were opened by hand, here or at another worker."""
+        try:
+            opened = await self._in_thread(read_flushes, self._settings.data_dir, OPENINGS)
+        except OSError as error:
+            self._faults.record("evidence", "openings", error)
+        else:
+            self._cache.valves.obey(opened)
+
+    async def _judge_hits(self) -> None:
+        """Let the valves know which share of each tenant's hits was found wrong."""
+        if self._journal is None or self._settings.valves.wrong_share is None:
+            return
+        valves, fewest = self._cache.valves, self._settings.valves.min_wrong
+        judged = partial(self._journal.judged, is_client_believed=self._settings.is_alone)
+        valves.weigh(await self._in_thread(judged, *valves.label_starts(), fewest))
+
+    async def open_valve(self, what: str) -> None:
+        """Open a valve by hand, or all: ``hit_ratio``, ``wrong_share:<tenant>``, ``everything``.
+
+        Done in this worker when it returns, in others at their next look.
+
+        Raises:
+            StoreError: it cannot be written down; nothing has changed.
+        """
+        now = math.ceil(self._clock())
+        try:
+            await self._in_thread(note_flush, self._settings.data_dir, what, now, OPENINGS)
+        except OSError as error:
+            raise StoreError(f"an opening must be written to data_dir: {error.strerror}") from error
+        await self._obey_openings()
 
     async def _obey_flushes(self) -> None:
         """Learn of other workers' flushes; where the clock was set back behind one, flush all.
@@ -209,11 +244,13 @@ class Witness:
         decision = self._decision(lookup, "served")
         if decision is None:
             return None
-        ask = self._draw()
+        # Of a valve's trial all are drawn. They are no sample of what is served.
+        is_trial = self._cache.valves.is_on_trial(decision.tenant)
+        ask = self._draw(is_sure=is_trial)
         if ask is None:
             self._spawn(self._add(decision))
         else:
-            work = self._verify(ask, replace(decision, sampled=True), request)
+            work = self._verify(ask, replace(decision, sampled=not is_trial), request)
             self._spawn(work, is_drawn=True)
         return decision.id
 
@@ -334,12 +371,16 @@ class Witness:
             vector=lookup.vector.astype(np.float16).tobytes(),
         )
 
-    def _draw(self) -> Ask | None:
+    def _draw(self, *, is_sure: bool = False) -> Ask | None:
         """Draw whether this one is verified, within the budget; take its place, return whom to ask.
 
         `_spawn` gives the place back.
+
+        Args:
+            is_sure: draw it, where verification is on at all.
         """
-        if self._ask is None or self._random.random() >= self._settings.verify_sample:
+        share = self._settings.verify_sample
+        if self._ask is None or self._random.random() >= (float(share > 0) if is_sure else share):
             return None
         now = self._clock()
         while self._verified_at and not now - _HOUR_S < self._verified_at[0] <= now:

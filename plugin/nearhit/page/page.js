@@ -151,11 +151,26 @@ function showSaved(id, rows, name, length) {
   $(id).replaceChildren(lines.length ? table([name, "hits", "saved", "spent"], lines) : make("p", { className: "note", textContent: "none yet" }));
 }
 
+function showValves(shut) {
+  $("valves").hidden = !shut.length;
+  $("valves").replaceChildren(...shut.map((one) => {
+    const scope = one.valve === "questions_per_entry" ? "entry" : "tenant";
+    return make("div", {}, make("strong", { textContent: `${one.valve}: ${one.why}` }),
+      make("div", { className: "facts" }, ...[one.trial_at === null ? "shut" : "on trial", `since ${when(one.since)}`,
+        `${scope} ${one.of.slice(0, 12)}`].map((fact) => make("span", { textContent: fact })),
+      make("span", { className: "end" }, button("Open", () => attempt(async () => {
+        await ask("valves", "POST", { open: one.valve, of: one.of });
+        await showStats();
+      })))));
+  }));
+}
+
 async function showStats() {
   const told = await ask(`stats?days=${$("days").value}`);
   $("mode").textContent = told.mode;
   $("mode").dataset.mode = told.mode;
   showFigures(told);
+  showValves(told.valves);
   showSaved("teams", told.savings.teams, "team", 40);
   showSaved("keys", told.savings.keys, "key (digest)", 12);
 }
@@ -261,7 +276,7 @@ function leave(reason) {
   signedIn = false;
   sessionStorage.removeItem(KEY);
   for (const id of ["main", "nav", "leave", "mode"]) $(id).hidden = true;
-  for (const id of ["decisions", "found", "explained", "rows", "worst", "figures", "teams", "keys"]) $(id).replaceChildren();
+  for (const id of ["decisions", "found", "explained", "rows", "worst", "figures", "teams", "keys", "valves"]) $(id).replaceChildren();
   $("enter").hidden = false;
   $("notice").textContent = reason;
   $("key").focus();

@@ -3,12 +3,13 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from doubles import NOW, decision
 from nearhit.errors import ConfigError
-from nearhit.evidence.journal import Journal
+from nearhit.evidence.journal import Journal, Judged
 from nearhit.evidence.ledger import MAX_ROWS_A_DAY, OTHER, Sums
 
 
@@ -164,3 +165,40 @@ def test_file_of_before_there_was_a_ledger_gets_one(journal: Journal) -> None:
     again.book({("k", "", "m", "miss"): Sums(1)}, NOW)
     assert again.ledger()[0].sums == Sums(1)
     again.close()
+
+
+def test_share_of_wrong_hits_is_counted_by_tenant_since_a_time(journal: Journal) -> None:
+    said: tuple[dict[str, Any], ...] = (
+        {"tenant": "a"},
+        {"tenant": "a", "client": "wrong"},
+        {"tenant": "a", "judge": "wrong"},
+        {"tenant": "a", "judge": "wrong", "person": "right"},
+        {"tenant": "a", "judge": "right", "kind": "shadow"},
+        {"tenant": "a", "kind": "complaint", "client": "wrong"},
+        {"tenant": "a", "kind": "near", "judge": "wrong"},
+        {"tenant": "b", "judge": "right"},
+        {"tenant": "c", "judge": "wrong", "at": 200},
+    )
+    for one in said:
+        journal.add(decision(**{"at": 100, **one}))
+    believed = journal.judged(99, {}, 2, is_client_believed=True)
+    assert believed == {"a": Judged(5, 3, 3, 1), "c": Judged(1, 1, 1, 1)}
+    assert [believed[name].share for name in "ac"] == [0.6, 1.0]
+    assert journal.judged(99, {}, 2, is_client_believed=False)["a"] == Judged(5, 1, 3, 1)
+    assert set(journal.judged(99, {"a": 100.5}, 9, is_client_believed=True)) == {"c"}
+    assert set(journal.judged(99, {"c": 200}, 9, is_client_believed=True)) == {"a"}
+    assert journal.judged(99, {}, 9, is_client_believed=True) == {}
+    assert journal.judged(200, {}, 1, is_client_believed=True) == {}
+
+
+def test_hits_that_are_no_longer_kept_do_not_make_the_wrong_share_look_higher(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path, max_decisions=50)
+    for at in range(200):  # one in ten is wrong; labelled ones are kept for longer
+        label = "wrong" if at % 10 == 0 else ""
+        journal.add(decision(at=at, id=f"{at % 256:02x}{at:030x}", client=label))
+    journal.add(decision(at=200, id=f"00{200:030x}"))
+    found = journal.judged(0, {}, 2, is_client_believed=True)["alice"]
+    assert found.share == pytest.approx(0.1, abs=0.03)
+    journal.close()

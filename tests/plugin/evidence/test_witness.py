@@ -385,3 +385,71 @@ async def test_clock_that_is_set_back_behind_a_flush_does_not_stop_the_cache(sta
     await stand.witness.look()
     assert await reason(stand, "undo commit") == "nothing_near"
     await stand.hit_after_learning()
+
+
+VALVES = {"min_wrong": 2, "wrong_share": 0.25, "trial_hits": 2, "retry_after_s": 10}
+
+
+async def written(stand: Stand) -> None:
+    """Wait for all that the witness has begun."""
+    while stand.witness._tasks:
+        await asyncio.gather(*stand.witness._tasks)
+
+
+async def wrong_hits(stand: Stand) -> None:
+    """Have two hits of alice's said to be wrong."""
+    for text in ("revert commit", "drop commit"):
+        lookup = await stand.cache.answer(ask(text))
+        stand.witness.blamed(lookup, is_believed=True)
+    await written(stand)
+
+
+@given(valves=VALVES, verify_sample=0.0)
+async def test_tenant_who_found_answers_wrong_gets_none_in_other_words_until_they_are_opened(
+    stand: Stand,
+) -> None:
+    stand.encoder.degrees["redo commit"] = 350
+    assert await reason(stand, "redo commit") == "hit"
+    await wrong_hits(stand)
+    assert await reason(stand, "redo commit") == "valve_wrong_share"
+    assert await reason(stand, "undo commit") == "hit"
+    shown = (await stand.cache.explain(ask("redo commit"))).outcome
+    assert (type(shown), shown.confidence) == (Miss, 0.95)
+    (one,) = stand.cache.valves.shut()
+    other = Witness(stand.settings, stand.cache, clock=stand.witness._clock)  # another worker's
+    stand.witness._clock.now += 1  # type: ignore[attr-defined]
+    await other.open_valve(f"wrong_share:{one.of}")
+    assert await reason(stand, "redo commit") == "hit"
+    await stand.witness.look()
+    assert await reason(stand, "redo commit") == "hit"
+    await other.close()
+
+
+@given(valves=VALVES, scope="team", verify_sample=0.0)
+async def test_word_of_a_client_who_shares_answers_shuts_no_valve(stand: Stand) -> None:
+    await wrong_hits(stand)
+    assert stand.cache.valves.shut() == []
+
+
+@given(valves=VALVES, verify_sample=0.000001)
+async def test_trial_has_all_its_hits_judged_but_takes_them_for_no_sample(stand: Stand) -> None:
+    stand.encoder.degrees["redo commit"] = 350
+    await wrong_hits(stand)
+    stand.witness._clock.now += 10  # type: ignore[attr-defined]
+    asked = [await stand.cache.answer(ask("redo commit")) for _ in range(3)]
+    assert [type(one.outcome) for one in asked] == [Hit, Hit, Miss]
+    stand.models.verdict = "WRONG"
+    name = stand.witness.served(asked[0], REQUEST)
+    await written(stand)
+    found = next(one for one in await stand.decisions() if one.id == name)
+    assert (found.judge, found.sampled) == ("wrong", False)
+    assert stand.cache.valves.shut()[0].trial_at is not None
+
+
+async def test_openings_that_cannot_be_read_or_written_stop_nothing_else(stand: Stand) -> None:
+    file = stand.settings.data_dir / "openings.json"
+    file.mkdir()
+    await stand.witness.look()
+    with pytest.raises(StoreError, match="an opening must be written"):
+        await stand.witness.open_valve("hit_ratio")
+    assert await reason(stand, "revert commit") == "hit"
