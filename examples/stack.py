@@ -113,7 +113,7 @@ def run(
             stop(process)
 
 
-def _wait(server: Server, url: str, seconds: float = 120) -> None:
+def _wait(server: Server, url: str, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if server.process.poll() is not None:
