@@ -328,7 +328,7 @@ class ValveSettings(_Frozen):
         default=200, ge=10, le=1_000_000, description="requests from which hit_ratio is judged"
     )
     questions_per_entry: int | None = Field(
-        default=100,
+        default=1000,
         ge=2,
         le=10_000,
         description="different questions that one entry answers in other words in a window, at "
