@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,44 @@ async def test_what_could_not_be_booked_is_booked_later(stand: Stand, tmp_path: 
     assert [row.sums for row in await stand.witness.ledger(365_000)] == [Sums(2, spent_usd=0.75)]
 
 
+async def test_what_was_handed_over_when_a_look_was_cancelled_is_booked_by_the_next(
+    stand: Stand,
+) -> None:
+    thread = stand.witness._worker
+
+    def hold() -> threading.Event:
+        gate = threading.Event()
+        thread.submit(gate.wait)  # a disk that hangs
+        return gate
+
+    async def queued(jobs: int) -> None:
+        while thread._work_queue.qsize() != jobs:  # noqa: ASYNC110 - of another thread
+            await asyncio.sleep(0.01)
+
+    stand.witness.book(("k", "", "m", "miss"), Sums(1))
+    gate = hold()
+    await queued(0)
+    look = asyncio.create_task(stand.witness.look())
+    for _ in ("flushes", "openings"):
+        await queued(1)
+        last, gate = gate, hold()
+        last.set()
+        await queued(0)
+    await queued(1)
+    look.cancel()
+    await asyncio.gather(look, return_exceptions=True)
+    gate.set()
+    await stand.witness.look()
+    assert [row.sums for row in await stand.witness.ledger(365_000)] == [Sums(1)]
+
+
+@given(evidence={"decisions": 0})
+async def test_with_no_decisions_to_keep_an_opening_by_hand_disturbs_no_look(stand: Stand) -> None:
+    await stand.witness.open_valve(f"wrong_share:{ask('any').tenant}")
+    await stand.witness.look()
+    assert await reason(stand, "revert commit") == "hit"
+
+
 @given(evidence={"decisions": 0})
 async def test_with_no_decisions_to_keep_requests_are_booked_and_no_text_is_written(
     stand: Stand, tmp_path: Path
@@ -444,6 +483,21 @@ async def test_trial_has_all_its_hits_judged_but_takes_them_for_no_sample(stand:
     found = next(one for one in await stand.decisions() if one.id == name)
     assert (found.judge, found.sampled) == ("wrong", False)
     assert stand.cache.valves.shut()[0].trial_at is not None
+
+
+@given(
+    valves=VALVES,
+    verify_sample=0.000001,
+    evidence={"judge": "the-judge", "verify_per_hour": 2},
+)
+async def test_trial_leaves_half_of_the_verifications_to_the_sample_of_all(stand: Stand) -> None:
+    stand.encoder.degrees["redo commit"] = 350
+    await wrong_hits(stand)
+    stand.witness._clock.now += 10  # type: ignore[attr-defined]
+    for _ in range(2):
+        stand.witness.served(await stand.cache.answer(ask("redo commit")), REQUEST)
+        await written(stand)
+    assert [one["model"] for one in stand.models.asked] == ["m", "the-judge"]
 
 
 async def test_openings_that_cannot_be_read_or_written_stop_nothing_else(stand: Stand) -> None:
