@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -265,37 +264,6 @@ async def test_what_could_not_be_booked_is_booked_later(stand: Stand, tmp_path: 
     stand.witness.book(("k", "", "m", "miss"), Sums(1, spent_usd=0.25))
     await stand.witness.look()
     assert [row.sums for row in await stand.witness.ledger(365_000)] == [Sums(2, spent_usd=0.75)]
-
-
-async def test_what_was_handed_over_when_a_look_was_cancelled_is_booked_by_the_next(
-    stand: Stand,
-) -> None:
-    thread = stand.witness._worker
-
-    def hold() -> threading.Event:
-        gate = threading.Event()
-        thread.submit(gate.wait)  # a disk that hangs
-        return gate
-
-    async def queued(jobs: int) -> None:
-        while thread._work_queue.qsize() != jobs:  # noqa: ASYNC110 - of another thread
-            await asyncio.sleep(0.01)
-
-    stand.witness.book(("k", "", "m", "miss"), Sums(1))
-    gate = hold()
-    await queued(0)
-    look = asyncio.create_task(stand.witness.look())
-    for _ in ("flushes", "openings"):
-        await queued(1)
-        last, gate = gate, hold()
-        last.set()
-        await queued(0)
-    await queued(1)
-    look.cancel()
-    await asyncio.gather(look, return_exceptions=True)
-    gate.set()
-    await stand.witness.look()
-    assert [row.sums for row in await stand.witness.ledger(365_000)] == [Sums(1)]
 
 
 @given(evidence={"decisions": 0})
