@@ -674,14 +674,17 @@ def _resolve(
 
 
 def _explain(fault: Any, values: Mapping[str, Any]) -> str:
-    path = [str(part) for part in fault["loc"]] or ["models"]
+    path = [str(part) for part in fault["loc"]] or [SECTION]
     name = ".".join(path)
     if fault["type"] == "extra_forbidden":
         known = [".".join(known_path) for known_path in _paths(Settings)]
         return f"{name} is not a setting{_nearest(name, known)} (`nearhit check` lists all)"
     field = _field(path)
+    if fault["type"] == "value_error" and (path == [SECTION] or path == ["store"]):
+        # Of several that do not fit together: a secret may be among them.
+        return f"{name} must be {_rule(fault)}; correct one of them"
     # A secret's value must not reach a log, so it is named but never shown.
-    is_secret = path[-1] in ("secret", "api_key", "url")
+    is_secret = path[-1] in ("secret", "api_key", "url", "store")
     shown = "a value that is not shown" if is_secret else _show(fault["input"])
     meaning = f" ({field.description})" if field and field.description else ""
     default = field.get_default(call_default_factory=True) if field else None

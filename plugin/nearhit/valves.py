@@ -8,7 +8,8 @@ The first and the last shut for one tenant, the second for one entry of one tena
 does to make a valve shut costs nobody that it shares no answers with. Repeats to the letter go on.
 
 A valve that shut tries again by itself after `retry_after_s`: so many more hits are served as
-`trial_hits` says, and what came of them opens or shuts it. A person may open it at once.
+`trial_hits` says, and what came of them opens or shuts it. One that nobody came to for a window is
+open. A person may open it at once.
 
 Each worker counts for itself, in bounded memory, with a fixed amount of work a request; the counts
 start anew when a window ends. Not for threads: all methods belong on the event loop.
@@ -19,11 +20,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeGuard
+from typing import Final, Literal, TypeGuard, get_args
 
 from nearhit.config import ValveSettings
 from nearhit.decision import VALVE, Candidate, Hit, Miss
-from nearhit.evidence.flushes import EVERYTHING
+from nearhit.evidence.flushes import AHEAD_S, EVERYTHING
 from nearhit.evidence.journal import Judged
 from nearhit.matching import words_of
 from nearhit.metrics import VALVE_TRIPS, VALVES_SHUT
@@ -32,7 +33,7 @@ from nearhit.request import Question
 _log = logging.getLogger("nearhit")
 
 Name = Literal["hit_ratio", "questions_per_entry", "wrong_share"]
-NAMES: Final[tuple[Name, ...]] = ("hit_ratio", "questions_per_entry", "wrong_share")
+NAMES: Final[tuple[Name, ...]] = get_args(Name)
 _SETTLE_S: Final = 60.0  # after the last hit of a trial: until then a judge has said something
 _MAX_TENANTS: Final = 10_000  # that are counted; those heard of longest ago are forgotten
 _MAX_QUESTIONS: Final = 20_000  # that are remembered of all entries together, likewise
@@ -156,15 +157,21 @@ class Valves:
     # ---- now and then ------------------------------------------------------------------------
 
     def obey(self, openings: Mapping[str, int]) -> None:
-        """Open what people opened: `everything`, a valve's name, or that with `:` and of what.
+        """Open what people opened, and what nobody came to for a window.
 
         Args:
-            openings: Unix seconds by name.
+            openings: Unix seconds by name: `everything`, a valve's, or that with `:` and of what.
         """
-        self._openings = openings
+        now, bounds = self._clock(), self._bounds
+        # By one that is ahead of the clock all that shuts meanwhile would open at once.
+        self._openings = {name: at for name, at in openings.items() if at <= now + AHEAD_S}
         for key, shut in list(self._shut.items()):
+            shut.at = min(shut.at, now)  # the clock may have been set back
+            touched_at = max(shut.at + bounds.retry_after_s, shut.trial_at or 0.0, shut.served_at)
             if self._opened_at(key) >= shut.at:
                 self._open(key, "by hand")
+            elif now - touched_at >= bounds.window_s:
+                self._open(key, "after a window without a hit")
 
     def label_starts(self) -> tuple[float, dict[str, float]]:
         """Return from when on labels count for `wrong_share`, and for tenants who differ."""
@@ -183,12 +190,23 @@ class Valves:
         since = max(since, opened)
         return since, {tenant: max(at, since) for tenant, at in own.items()}
 
-    def weigh(self, judged: Mapping[str, Judged]) -> None:
-        """Judge `wrong_share` by what was said of each tenant's hits since `label_starts`."""
+    def weigh(
+        self, judged: Mapping[str, Judged], starts: tuple[float, Mapping[str, float]]
+    ) -> None:
+        """Judge `wrong_share` by what was said of each tenant's hits.
+
+        Args:
+            judged: what was said since `starts`.
+            starts: what `label_starts` said when the counting began; a tenant whose count began
+                anew meanwhile is left for the next time.
+        """
         bound, now = self._bounds.wrong_share, self._clock()
         if bound is None:
             return
+        since, begun = self.label_starts()
         for tenant, one in judged.items():
+            if begun.get(tenant, since) > max(since, starts[1].get(tenant, starts[0])):
+                continue
             key: _Key = ("wrong_share", tenant)
             shut = self._shut.get(key)
             if shut is not None and shut.trial_at is None:

@@ -99,6 +99,33 @@ def test_load_of_a_short_secret_does_not_show_it() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("section", "rule"),
+    [
+        (
+            {"similarity_threshold": 0.9, "models": {"m": {"target_precision": 0.9}}},
+            "nearhit must be without target_precision and confidence_threshold for m where",
+        ),
+        (
+            {"verify_sample": 0.1, "store": {"prompts": "hashed"}},
+            "nearhit must be without verify_sample where store.prompts is hashed",
+        ),
+        (
+            {"store": {"prompts": "encrypted", "max_entry_bytes": 7_000_000}},
+            "store must be with a max_entry_bytes of at most 6000000 where",
+        ),
+    ],
+)
+def test_load_of_settings_that_do_not_fit_together_shows_no_secret(
+    section: dict[str, Any], rule: str
+) -> None:
+    keys = {"NEARHIT_SECRET": "hushhushhushhush", "NEARHIT_STORE__API_KEY": "hushhush"}
+    for given in (section, {"secret": "hushhushhushhush", **section}):
+        with pytest.raises(ConfigError, match=rule) as told:
+            load(given, keys)
+        assert "hush" not in str(told.value)
+
+
 def test_settings_never_show_the_secret() -> None:
     assert "x" * 20 not in repr(load({"secret": "x" * 20}, {}))
 

@@ -48,6 +48,10 @@ def made(clock: Clock, **bounds: float | None) -> Valves:
     return Valves(ValveSettings.model_validate(values), clock)
 
 
+def weigh(valves: Valves, judged: dict[str, Judged]) -> None:
+    valves.weigh(judged, valves.label_starts())
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -176,17 +180,17 @@ def test_wrong_share_beyond_its_bound_stops_that_tenant(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     valves = made(clock, wrong_share=0.25)
-    valves.weigh({ALICE: Judged(4, 1, 1, 1)})  # one alone is too few
-    valves.weigh({ALICE: Judged(8, 2, 2, 0)})  # at the bound
+    weigh(valves, {ALICE: Judged(4, 1, 1, 1)})  # one alone is too few
+    weigh(valves, {ALICE: Judged(8, 2, 2, 0)})  # at the bound
     assert served(valves, ask(), hit())
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            valves.weigh({ALICE: Judged(7, 2, 0, 0), BOB: Judged(100, 3, 20, 3)})
+            weigh(valves, {ALICE: Judged(7, 2, 0, 0), BOB: Judged(100, 3, 20, 3)})
     assert len(caplog.messages) == 1
     assert "2 hits were found wrong, 29 % (bound 25 %)" in caplog.text
     assert valves.admit(ask(), hit()) == Miss("valve_wrong_share", 0.97, 0.99)
     assert served(valves, ask(tenant="bob"), hit())
-    valves.weigh({BOB: Judged(1000, 6, 20, 6)})  # of those that were verified
+    weigh(valves, {BOB: Judged(1000, 6, 20, 6)})  # of those that were verified
     assert valves.check(ask(tenant="bob"), hit()) == Miss("valve_wrong_share", 0.97, 0.99)
 
 
@@ -195,16 +199,16 @@ def test_trial_of_wrong_share_waits_for_labels_before_it_opens_or_shuts(
     clock: Clock, wrong: int
 ) -> None:
     valves = made(clock, wrong_share=0.25)
-    valves.weigh({ALICE: Judged(4, 2, 0, 0)})
+    weigh(valves, {ALICE: Judged(4, 2, 0, 0)})
     clock.now += 300
     assert sum(served(valves, ask(), hit()) for _ in range(9)) == 4
     assert valves.is_on_trial(ALICE)
     since, own = valves.label_starts()
     assert (since, own) == (clock.now - 3600, {ALICE: clock.now})
-    valves.weigh({ALICE: Judged(3, wrong, 0, 0)})
+    weigh(valves, {ALICE: Judged(3, wrong, 0, 0)})
     assert not served(valves, ask(), hit())
     clock.now += 60
-    valves.weigh({ALICE: Judged(3, wrong, 0, 0)} if wrong else {})
+    weigh(valves, {ALICE: Judged(3, wrong, 0, 0)} if wrong else {})
     assert served(valves, ask(), hit()) is (wrong == 0)
     if not wrong:  # what was said before is not held against it again
         assert valves.label_starts()[1] == {ALICE: clock.now}
@@ -234,6 +238,42 @@ def test_labels_of_before_a_person_opened_do_not_count(clock: Clock, name: str) 
     valves.obey({name: NOW - 100})
     since, own = valves.label_starts()
     assert own.get(ALICE, since) == NOW - 100
+
+
+def test_opening_that_is_ahead_of_the_clock_does_not_hold_a_valve_open(clock: Clock) -> None:
+    valves = shut_by_ratio(clock)
+    for _ in range(3):  # noted before the clock was set back
+        valves.obey({"everything": NOW + 4000})
+        assert not served(valves, ask(), hit())
+    assert valves.label_starts()[0] == NOW - 3600
+
+
+def test_labels_of_before_a_trial_that_began_while_they_were_counted_do_not_end_it(
+    clock: Clock,
+) -> None:
+    valves = made(clock, wrong_share=0.25)
+    weigh(valves, {ALICE: Judged(4, 2, 0, 0)})
+    clock.now += 300
+    starts = valves.label_starts()
+    clock.now += 0.04
+    assert served(valves, ask(), hit())
+    valves.weigh({ALICE: Judged(4, 2, 0, 0)}, starts)
+    assert served(valves, ask(), hit())
+
+
+@pytest.mark.parametrize("hits", [0, 2, 4])  # before the trial, in it, and while it is judged
+def test_valve_that_nobody_came_to_for_a_window_is_open(clock: Clock, hits: int) -> None:
+    valves = made(clock, wrong_share=0.25)
+    weigh(valves, {ALICE: Judged(4, 2, 0, 0)})
+    clock.now += 300
+    assert all(served(valves, ask(), hit()) for _ in range(hits))
+    clock.now += 3599
+    valves.obey({})
+    assert valves.shut()
+    clock.now += 1
+    valves.obey({})
+    assert not valves.shut()
+    assert served(valves, ask(), hit())
 
 
 # ---- what is counted and kept ----------------------------------------------------------------
@@ -289,9 +329,9 @@ def test_whatever_happens_repeats_are_served_others_untouched_and_all_opens_by_h
         elif step == "miss":
             assert valves.admit(ask(), MISS) is MISS
         elif step in ("wrong", "right"):
-            valves.weigh({ALICE: Judged(4, which * (step == "wrong"), 0, 0)})
+            weigh(valves, {ALICE: Judged(4, which * (step == "wrong"), 0, 0)})
         elif step == "open":
-            valves.obey({"everything": int(clock.now) + 1_000_000})  # whatever the clock did
+            valves.obey({"everything": int(clock.now) + 60})
             assert not valves.shut()
         else:
             clock.now += 100 * which if step == "wait" else -50 * which
@@ -299,5 +339,5 @@ def test_whatever_happens_repeats_are_served_others_untouched_and_all_opens_by_h
         assert valves.check(ask(tenant="bob"), hit(9)) == hit(9)
         assert valves._remembered == sum(len(one.seen) for one in valves._entries.values())
     assert served(valves, ask(tenant="bob"), hit(9))
-    valves.obey({"everything": int(clock.now) + 1_000_000})
+    valves.obey({"everything": int(clock.now) + 1})  # whatever the clock did
     assert not valves.shut()

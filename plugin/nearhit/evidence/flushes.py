@@ -20,6 +20,7 @@ from typing import Final
 FILE: Final = "flushes.json"
 OPENINGS: Final = "openings.json"
 EVERYTHING: Final = "everything"
+AHEAD_S: Final = 60  # that a mark may be ahead of the clock before times are not believed
 _LONGEST_LIFE_S: Final = 31_536_000  # of an answer: an older mark forbids nothing any more
 
 

@@ -28,7 +28,7 @@ from nearhit.decision import Candidate, Hit, Miss
 from nearhit.encoder import Encoder
 from nearhit.errors import ConfigError, NearhitError, StoreError
 from nearhit.evidence import ledger
-from nearhit.evidence.flushes import OPENINGS, drop_flushes, note_flush, read_flushes
+from nearhit.evidence.flushes import AHEAD_S, OPENINGS, drop_flushes, note_flush, read_flushes
 from nearhit.evidence.journal import (
     MAX_TEXT,
     By,
@@ -55,7 +55,6 @@ _MAX_PENDING: Final = 64  # writes that wait; one more is dropped
 _MAX_VERIFYING: Final = 2  # verifications at once
 _VERIFY_TIMEOUT_S: Final = 120.0
 _WRITES: Final = 10  # tries to write a decision down
-_AHEAD_S: Final = 60  # that a flush may be ahead of the clock before times are not believed
 
 _Result = TypeVar("_Result")
 
@@ -87,7 +86,9 @@ class Witness:
         self._faults = FaultLog(consequence="no answer is affected")
         self._has_said = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._booked: dict[ledger.Account, ledger.Sums] = {}  # of the event loop, until handed over
+        self._booked: dict[ledger.Account, ledger.Sums] = {}  # of the event loop
+        # Handed over; a look that is cancelled leaves it for the thread's next.
+        self._handed: deque[dict[ledger.Account, ledger.Sums]] = deque()
         self._unwritten: dict[ledger.Account, ledger.Sums] = {}  # of the journal's thread
         atexit.register(self._write_what_is_left)
         self._verified_at: deque[float] = deque()
@@ -119,8 +120,8 @@ class Witness:
             encoder, verifier = self._cache.encoder, self._cache.verifier
         await self._obey_flushes()
         await self._obey_openings()
-        booked, self._booked = self._booked, {}
-        await self._in_thread(self._write_and_look, booked, encoder, verifier)
+        self._hand_over()
+        await self._in_thread(self._write_and_look, encoder, verifier)
         await self._judge_hits()
 
     async def _obey_openings(self) -> None:
@@ -138,7 +139,8 @@ class Witness:
             return
         valves, fewest = self._cache.valves, self._settings.valves.min_wrong
         judged = partial(self._journal.judged, is_client_believed=self._settings.is_alone)
-        valves.weigh(await self._in_thread(judged, *valves.label_starts(), fewest))
+        starts = valves.label_starts()
+        valves.weigh(await self._in_thread(judged, *starts, fewest), starts)
 
     async def open_valve(self, what: str) -> None:
         """Open a valve by hand, or all: ``hit_ratio``, ``wrong_share:<tenant>``, ``everything``.
@@ -163,21 +165,20 @@ class Witness:
         """
         await self._in_thread(self._cache.watch.obey_flushes)
         now = int(self._clock())
-        ahead = [n for n, at in self._cache.watch.belief.flushes.items() if at > now + _AHEAD_S]
+        ahead = [n for n, at in self._cache.watch.belief.flushes.items() if at > now + AHEAD_S]
         if ahead:
             await self._cache.flush()
             await self._in_thread(drop_flushes, self._settings.data_dir, ahead, now)
             await self._in_thread(self._cache.watch.obey_flushes)
             _log.warning("the clock was set back behind a flush; all stored answers are flushed")
 
-    def _write_and_look(
-        self,
-        booked: Mapping[ledger.Account, ledger.Sums],
-        encoder: Encoder | None,
-        verifier: Verifier | None,
-    ) -> None:
-        for account, sums in booked.items():
-            ledger.add(self._unwritten, account, sums)
+    def _hand_over(self) -> None:
+        if self._booked:
+            self._handed.append(self._booked)
+            self._booked = {}
+
+    def _write_and_look(self, encoder: Encoder | None, verifier: Verifier | None) -> None:
+        self._take_over()
         try:
             self._write_ledger_and_look(encoder, verifier)
         except DamagedJournalError:
@@ -199,6 +200,11 @@ class Witness:
             return
         self._cache.watch.look(journal, decider_of(encoder, verifier), shipped)
 
+    def _take_over(self) -> None:
+        while self._handed:
+            for account, sums in self._handed.popleft().items():
+                ledger.add(self._unwritten, account, sums)
+
     def _let_go(self) -> None:
         journal, self._journal = self._journal, None
         if journal is not None:
@@ -212,8 +218,8 @@ class Witness:
 
     def _write_what_is_left(self) -> None:
         """Of a process that ends without `close`: by then loop and thread have ended."""
-        for account, sums in self._booked.items():
-            ledger.add(self._unwritten, account, sums)
+        self._hand_over()
+        self._take_over()
         self._write_ledger()
 
     def _open(self) -> Journal:
@@ -385,7 +391,9 @@ class Witness:
         now = self._clock()
         while self._verified_at and not now - _HOUR_S < self._verified_at[0] <= now:
             self._verified_at.popleft()
-        is_over = len(self._verified_at) >= self._settings.evidence.verify_per_hour
+        # Trials of one tenant are to leave something for the sample of all.
+        most = self._settings.evidence.verify_per_hour // (2 if is_sure else 1)
+        is_over = len(self._verified_at) >= most
         if is_over or self._verifying >= _MAX_VERIFYING:
             VERIFIED.labels("over_budget").inc()
             return None

@@ -267,6 +267,13 @@ async def test_what_could_not_be_booked_is_booked_later(stand: Stand, tmp_path: 
 
 
 @given(evidence={"decisions": 0})
+async def test_with_no_decisions_to_keep_an_opening_by_hand_disturbs_no_look(stand: Stand) -> None:
+    await stand.witness.open_valve(f"wrong_share:{ask('any').tenant}")
+    await stand.witness.look()
+    assert await reason(stand, "revert commit") == "hit"
+
+
+@given(evidence={"decisions": 0})
 async def test_with_no_decisions_to_keep_requests_are_booked_and_no_text_is_written(
     stand: Stand, tmp_path: Path
 ) -> None:
@@ -444,6 +451,21 @@ async def test_trial_has_all_its_hits_judged_but_takes_them_for_no_sample(stand:
     found = next(one for one in await stand.decisions() if one.id == name)
     assert (found.judge, found.sampled) == ("wrong", False)
     assert stand.cache.valves.shut()[0].trial_at is not None
+
+
+@given(
+    valves=VALVES,
+    verify_sample=0.000001,
+    evidence={"judge": "the-judge", "verify_per_hour": 2},
+)
+async def test_trial_leaves_half_of_the_verifications_to_the_sample_of_all(stand: Stand) -> None:
+    stand.encoder.degrees["redo commit"] = 350
+    await wrong_hits(stand)
+    stand.witness._clock.now += 10  # type: ignore[attr-defined]
+    for _ in range(2):
+        stand.witness.served(await stand.cache.answer(ask("redo commit")), REQUEST)
+        await written(stand)
+    assert [one["model"] for one in stand.models.asked] == ["m", "the-judge"]
 
 
 async def test_openings_that_cannot_be_read_or_written_stop_nothing_else(stand: Stand) -> None:
