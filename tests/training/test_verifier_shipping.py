@@ -30,12 +30,15 @@ def test_shrink_packs_linear_layers_and_keeps_the_rest_whole() -> None:
     assert shipped["out.weight"].shape == (1, 5)
 
 
-def test_fit_finds_the_line_that_made_the_labels() -> None:
+def test_fit_finds_what_made_the_labels() -> None:
     rng = np.random.default_rng(2)
-    logit, similarity = rng.normal(size=20_000), rng.uniform(size=20_000)
-    chance = 1 / (1 + np.exp(-(1.5 * logit + 2 * similarity - 1)))
-    found = fit(logit, similarity, rng.uniform(size=20_000) < chance)
-    np.testing.assert_allclose(found, (1.5, 2, -1), atol=0.15)
+    logit, similarity = rng.normal(2, 2, size=40_000), rng.uniform(size=40_000)
+    told = rng.uniform(size=(40_000, 4))
+    weights = (1.5, 2.0, -1.0, 0.5, 0.0, 1.0)
+    x = weights[0] * logit + weights[1] * similarity + told @ weights[2:] - 4
+    right = rng.uniform(size=40_000) < 1 / (1 + np.exp(-x))
+    columns = {"logit": logit, "similarity": similarity, "signals": told, "right": right}
+    np.testing.assert_allclose(fit(columns), (*weights, -4), atol=0.3)
 
 
 def test_threshold_keeps_its_precision_in_nineteen_of_twenty_draws() -> None:

@@ -35,8 +35,8 @@ from nearhit.encoder.tokens import open_tokenizer
 from nearhit.encoder.weights import DEFAULT_BASE
 from nearhit.evidence.bounds import choose_threshold
 from nearhit.guards import GUARDS, first_veto
-from nearhit.verifier.calibration import Calibration
 from nearhit.verifier.runtime import logits
+from nearhit.verifier.signals import NAMES, signals
 from nearhit.verifier.weights import CONFIG_FILE
 from nearhit_training.data import Group, read_groups
 from nearhit_training.files import write_json
@@ -45,6 +45,9 @@ from nearhit_training.split import read_split
 TARGETS: Final = (0.9, 0.95, 0.98, 0.99)
 _CANDIDATES: Final = 3
 _LOOKED_AT: Final = 0.3  # similarity below which nothing is verified
+_SURE: Final = 2.0  # logit from which the fit looks
+_ENOUGH: Final = 100  # right and wrong ones that it needs there
+_RIDGE: Final = 0.01
 
 Values = NDArray[np.float64]
 
@@ -54,7 +57,7 @@ def candidates_of(groups: Sequence[Group], artefact: Artefact) -> dict[str, NDAr
 
     Returns:
         Columns of equal length, one row a candidate: ``probe`` (int), ``similarity`` and ``logit``
-        (float64), ``right`` (bool).
+        (float64), ``signals`` (float64, as many as `signals.NAMES`), ``right`` (bool).
     """
     probes = [
         (text, group.id if is_same else None)
@@ -73,7 +76,8 @@ def candidates_of(groups: Sequence[Group], artefact: Artefact) -> dict[str, NDAr
         return np.concatenate([embed(encoder, [row]) for row in rows])
 
     near = vectors([text for text, _ in probes]) @ vectors([g.query for g in groups]).T
-    columns: dict[str, list[Any]] = {n: [] for n in ("probe", "similarity", "logit", "right")}
+    names = ("probe", "similarity", "logit", "signals", "right")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     for index, (text, wanted) in enumerate(tqdm(probes, "verify", disable=None)):
         nearest = np.argsort(-near[index])[:_CANDIDATES]
         for place in nearest[near[index, nearest] >= _LOOKED_AT]:
@@ -84,21 +88,32 @@ def candidates_of(groups: Sequence[Group], artefact: Artefact) -> dict[str, NDAr
             columns["probe"].append(index)
             columns["similarity"].append(similarity)
             columns["logit"].append(logits(verifier, [row], [similarity])[0])
+            columns["signals"].append(signals(groups[place].query, text))
             columns["right"].append(wanted == groups[place].id)
     return {name: np.array(values) for name, values in columns.items()}
 
 
-def fit(logit: Values, similarity: Values, right: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Fit sigmoid(logit * l + similarity * s + shift) by Newton steps, labels smoothed by Platt."""
-    x = np.stack([logit, similarity, np.ones_like(logit)], 1)
+def fit(found: Mapping[str, NDArray[Any]]) -> Values:
+    """Fit sigmoid(logit * w0 + similarity * w1 + signals * w2.. + shift) by Newton steps.
+
+    Labels are smoothed as Platt does. Fitted where the verifier is rather sure, since only there
+    anything is served; where that is too little, on all.
+    """
+    sure = found["logit"] > _SURE
+    if min(found["right"][sure].sum(), (~found["right"])[sure].sum()) < _ENOUGH:
+        sure = np.ones_like(sure)
+    right = found["right"][sure]
+    given = (found["logit"], found["similarity"], *found["signals"].T)
+    x = np.stack([*(column[sure] for column in given), np.ones(len(right))], 1)
     high, low = (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2)
     target = np.where(right, high, low)
-    weights = np.zeros(3)
+    ridge = np.diag([_RIDGE] * (x.shape[1] - 1) + [1e-6])
+    weights = np.zeros(x.shape[1])
     for _ in range(100):
-        chance = 1 / (1 + np.exp(-(x @ weights)))
-        hessian = (x * (chance * (1 - chance))[:, None]).T @ x + 1e-6 * np.eye(3)
-        weights += np.linalg.solve(hessian, x.T @ (target - chance))
-    return float(weights[0]), float(weights[1]), float(weights[2])
+        chance = 1 / (1 + np.exp(-(x @ weights).clip(-30, 30)))
+        hessian = (x * (chance * (1 - chance))[:, None]).T @ x + ridge
+        weights += np.linalg.solve(hessian, x.T @ (target - chance) - ridge @ weights)
+    return weights
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,14 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     found = candidates_of(split.dev, artefact)
     must_hit = sum(len(group.paraphrases) for group in split.dev)
-    weights = fit(found["logit"], found["similarity"], found["right"])
-    calibration = Calibration(*weights, 0.0, {})
-    confidence = np.array(
-        [
-            calibration.confidence(logit, similarity)
-            for logit, similarity in zip(found["logit"], found["similarity"], strict=True)
-        ]
-    )
+    logit, similarity, *weights, shift = fit(found).tolist()
+    x = logit * found["logit"] + similarity * found["similarity"] + found["signals"] @ weights
+    confidence = 1 / (1 + np.exp(-(x + shift)))
     best = _surest(found["probe"], confidence)
     evidence: dict[str, dict[str, Any]] = {}
     floors: dict[str, float] = {}
@@ -166,9 +176,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = options.verifier / CONFIG_FILE
     document = json.loads(path.read_text("utf-8"))
     document["calibration"] = {
-        "logit": weights[0],
-        "similarity": weights[1],
-        "shift": weights[2],
+        "logit": logit,
+        "similarity": similarity,
+        "signals": dict(zip(NAMES, weights, strict=True)),
+        "shift": shift,
         "floor": floor,
         "floors": floors,
         "thresholds": {target: row["threshold"] for target, row in evidence.items()},

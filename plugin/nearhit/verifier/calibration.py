@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from nearhit.errors import ConfigError, EncoderError
+from nearhit.verifier.signals import NAMES, signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,11 @@ class Calibration:
     Attributes:
         logit: weight of the verifier's logit.
         similarity: weight of the cosine between the two questions.
-        shift: added to both; confidence = sigmoid(logit * l + similarity * s + shift).
+        shift: added to all; confidence = sigmoid(logit * l + similarity * s + signals . w + shift).
         floor: similarity below which nothing reaches any of the thresholds.
         thresholds: confidence from which the share of right answers is at least the key, by key.
         floors: similarity below which nothing reaches the threshold of the same key.
+        signals: weights of what the words say, in the order of `signals.NAMES`; or none.
     """
 
     logit: float
@@ -30,6 +32,7 @@ class Calibration:
     floor: float
     thresholds: Mapping[float, float]
     floors: Mapping[float, float] = field(default_factory=dict)
+    signals: tuple[float, ...] = ()
 
     @classmethod
     def read(cls, document: Mapping[str, Any], source: str) -> Self:
@@ -41,6 +44,8 @@ class Calibration:
         try:
             thresholds = {float(k): float(v) for k, v in document["thresholds"].items()}
             floors = {float(k): float(v) for k, v in document.get("floors", {}).items()}
+            weights = document.get("signals") or {}
+            weighed = tuple(float(weights[name]) for name in NAMES) if weights else ()
             names = ("logit", "similarity", "shift", "floor")
             logit, similarity, shift, floor = (float(document[name]) for name in names)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -48,11 +53,21 @@ class Calibration:
                 f"{source} calibration must hold logit, similarity, shift, floor and thresholds, "
                 f"got a fault at {error}; calibrate the verifier again"
             ) from error
-        return cls(logit, similarity, shift, floor, thresholds, floors)
+        return cls(logit, similarity, shift, floor, thresholds, floors, weighed)
 
-    def confidence(self, logit: float, similarity: float) -> float:
-        """Return the probability that one answer serves both questions."""
+    def confidence(self, logit: float, similarity: float, stored: str, asked: str) -> float:
+        """Return the probability that one answer serves both questions.
+
+        Args:
+            logit: of the verifier.
+            similarity: cosine of the two.
+            stored: the question that was answered.
+            asked: the new one.
+        """
         x = self.logit * logit + self.similarity * similarity + self.shift
+        if self.signals:
+            told = signals(stored, asked)
+            x += sum(weight * value for weight, value in zip(self.signals, told, strict=True))
         if x >= 0:
             return 1 / (1 + math.exp(-x))
         grown = math.exp(x)

@@ -108,8 +108,8 @@ class OnnxVerifier:
             raise EncoderError(f"verifier failed on a pair ({type(error).__name__})") from error
         calibration = self._description.calibration
         return [
-            0.0 if logit is None else calibration.confidence(logit, similarity)
-            for logit, similarity in zip(told, similarities, strict=True)
+            0.0 if logit is None else calibration.confidence(logit, similarity, text, asked)
+            for logit, similarity, text in zip(told, similarities, stored, strict=True)
         ]
 
     async def close(self) -> None:

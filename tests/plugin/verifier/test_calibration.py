@@ -1,5 +1,7 @@
 """From a logit to a probability, and to a threshold."""
 
+from math import exp
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,13 +15,14 @@ NUMBERS = st.floats(-1e6, 1e6)
 
 @given(NUMBERS, st.floats(-1, 1))
 def test_confidence_is_a_probability_for_any_logit(logit: float, similarity: float) -> None:
-    assert 0 <= CALIBRATION.confidence(logit, similarity) <= 1
+    assert 0 <= CALIBRATION.confidence(logit, similarity, "one", "other") <= 1
 
 
 @given(NUMBERS, NUMBERS, st.floats(-1, 1))
 def test_confidence_rises_with_the_logit(one: float, two: float, similarity: float) -> None:
     low, high = sorted((one, two))
-    assert CALIBRATION.confidence(low, similarity) <= CALIBRATION.confidence(high, similarity)
+    told = [CALIBRATION.confidence(logit, similarity, "a b", "b") for logit in (low, high)]
+    assert told == sorted(told)
 
 
 @pytest.mark.parametrize(("target", "threshold"), [(0.8, 0.6), (0.9, 0.6), (0.97, 0.85)])
@@ -50,3 +53,19 @@ def test_floor_is_that_of_the_highest_target_whose_threshold_a_confidence_reache
     read = Calibration.read(document, "v")
     found = [read.floor_at(confidence) for confidence in (0.0, 0.6, 0.8, 0.9, 1.0)]
     assert found == [0.5, 0.5, 0.5, 0.7, 0.7]
+
+
+def test_what_the_words_say_is_weighed_with_the_logit() -> None:
+    document = {"logit": 1, "similarity": 0, "shift": 0, "floor": 0.5, "thresholds": {}}
+    weights = {"overlap": -2.0, "two_words": 0.0, "length": 0.0, "moved": 0.0}
+    read = Calibration.read({**document, "signals": weights}, "v")
+    assert read.confidence(2.0, 0.9, "enable it now", "enable it now") == pytest.approx(0.5)
+    assert read.confidence(2.0, 0.9, "switch on", "enable it now") == pytest.approx(
+        1 / (1 + exp(-2))
+    )
+
+
+def test_calibration_that_lacks_the_weight_of_a_signal_is_refused() -> None:
+    document = {"logit": 1, "similarity": 0, "shift": 0, "floor": 0.5, "thresholds": {}}
+    with pytest.raises(EncoderError, match=r"^v calibration must hold"):
+        Calibration.read({**document, "signals": {"overlap": 1.0}}, "v")
