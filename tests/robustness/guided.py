@@ -186,7 +186,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(SEEDS):
         (corpus / f"seed-{number}").write_bytes(seed)
-    limits = [f"-max_total_time={options.seconds}", f"-max_len={_MAX_BYTES}", "-timeout=10"]
+    limits = [
+        f"-max_total_time={options.seconds}",
+        f"-max_len={_MAX_BYTES}",
+        "-timeout=10",
+        "-len_control=0",
+    ]
     shown = ["-print_final_stats=1", f"-artifact_prefix={corpus.parent}/"]
     atheris.Setup(
         [sys.argv[0], *limits, *shown, "-rss_limit_mb=2048", str(corpus)],
