@@ -2,7 +2,8 @@
 
 A body is bounded, and an object or nothing (of a list or a number LiteLLM's authentication makes a
 500). What is refused is not sent back: FastAPI's own refusal holds it, and cannot be written where
-it has NaN or a lone surrogate. Of the query nothing comes into the access log: it may be a question.
+it has NaN or a lone surrogate. Of the query nothing comes into the access log: it may be a
+question.
 """
 
 import json
