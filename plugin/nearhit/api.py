@@ -35,6 +35,7 @@ from nearhit.cache import Cache, Lookup
 from nearhit.decision import Bypass, Hit
 from nearhit.evidence.flushes import EVERYTHING
 from nearhit.evidence.witness import Witness
+from nearhit.intake import Route
 from nearhit.valves import Name
 
 _Name = Annotated[str, Field(max_length=1000)]  # each flush is kept, and read every second
@@ -133,7 +134,7 @@ def _is_ours(route: Any) -> bool:
 
 
 def _router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
-    router = APIRouter(prefix="/nearhit", tags=["nearhit"])
+    router = APIRouter(prefix="/nearhit", tags=["nearhit"], route_class=Route)
 
     @router.post("/feedback")
     async def feedback(given: Feedback, key: Key) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from nearhit import completion
@@ -22,10 +22,10 @@ from nearhit.cache import Cache
 from nearhit.decision import Bypass
 from nearhit.encoder import Unencodable
 from nearhit.evidence.judge import answer_text
+from nearhit.intake import Route
 from nearhit.store import Entry
 from nearhit.store.base import Browse, Listing, cosine
 
-MAX_BODY_BYTES: Final = 8 * 2**20
 MAX_PAIRS: Final = 100
 _MAX_TEXT: Final = 1_000_000
 _SEARCH_S: Final = 2.0  # that an admin's search by text may take; it then says where to go on
@@ -96,7 +96,7 @@ def router(cache: Cache, reader: Reader) -> APIRouter:
         cache: of this worker.
         reader: of requests and keys.
     """
-    router = APIRouter(prefix="/nearhit", tags=["nearhit"])
+    router = APIRouter(prefix="/nearhit", tags=["nearhit"], route_class=Route)
 
     def whose(key: Any, tenant: list[str] | None) -> str | None:
         """Return the digest of the one tenant that a key may look at; None: at all."""
@@ -146,14 +146,12 @@ def router(cache: Cache, reader: Reader) -> APIRouter:
         return shown
 
     @router.post("/warm")
-    async def warm(given: Warm, key: Key, request: Request) -> Warmed:
+    async def warm(given: Warm, key: Key) -> Warmed:
         """Take in answers that were given elsewhere; those that are there already stay.
 
         They live as long as any answer, and are served by the same rules.
         """
         admins_only(key)
-        if len(await request.body()) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"body must be at most {MAX_BODY_BYTES} bytes; send fewer")
         check_tenant(given.tenant, reader.settings)
         places = asyncio.Semaphore(_AT_ONCE)
 

@@ -23,6 +23,7 @@ from nearhit.evidence.journal import Decision, Kind
 from nearhit.evidence.ledger import Row, Sums, savings
 from nearhit.evidence.report import Report
 from nearhit.evidence.witness import Witness
+from nearhit.intake import Route
 from nearhit.metrics import HELD, exposition
 
 _SECRET: Final = re.compile(r"(?i)secret|password|token|api_?key|credential|auth")
@@ -44,7 +45,7 @@ def router(cache: Cache, witness: Witness, reader: Reader) -> APIRouter:
         witness: of this worker.
         reader: of requests and keys.
     """
-    router = APIRouter(prefix="/nearhit", tags=["nearhit"])
+    router = APIRouter(prefix="/nearhit", tags=["nearhit"], route_class=Route)
 
     @router.get("/stats")
     async def stats(key: Key, days: Days = 30) -> dict[str, Any]:

@@ -165,3 +165,51 @@ def test_commands_say_what_is_wrong(command: Command, capsys: pytest.CaptureFixt
         assert len(shown.splitlines()) == 1
     assert main(["stats", "--proxy", "http://127.0.0.1:9"]) == 1
     assert "got ConnectError from http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["feedback", "explain", "flush", "valves", "warm"])
+@pytest.mark.parametrize(
+    "body", [b'{"decision": NaN, "label": "a hidden word"}', b'["a hidden word"]', b"7"]
+)
+def test_body_of_no_use_is_refused_and_not_sent_back(
+    proxy: Gateway, path: str, body: bytes
+) -> None:
+    got = proxy.client.post(
+        f"/nearhit/{path}",
+        content=body,
+        headers={"authorization": "Bearer sk-admin", "content-type": "application/json"},
+    )
+    if path == "explain" and body.startswith(b"{"):  # which reads all that is an object
+        assert (got.status_code, got.json()["outcome"]) == (200, "bypass")
+    else:
+        assert got.status_code == 422
+    assert "hidden" not in got.text
+
+
+def test_body_of_lone_surrogates_and_deep_ones_are_refused(proxy: Gateway) -> None:
+    bodies = [
+        b'{"text": "\\ud800"}',
+        b'{"\\ud800": 1}',
+        b'{"text": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"all": true}' + b" " * 2**23,
+    ]
+    statuses = [
+        proxy.client.post(
+            "/nearhit/flush",
+            content=body,
+            headers={"authorization": "Bearer sk-admin", "content-type": "application/json"},
+        ).status_code
+        for body in bodies
+    ]
+    assert statuses[:2] in ([400, 400], [422, 422])  # LiteLLM reads it first, or FastAPI does
+    assert statuses[2:] == [422, 413]
+
+
+def test_what_is_looked_for_stays_out_of_the_access_log(proxy: Gateway) -> None:
+    path = "entries?text=kettles+of+my+neighbour"
+    assert call(proxy, "GET", path, "sk-alice").status_code == 200
+    assert call(proxy, "GET", f"{path}&limit=x", "sk-alice").status_code == 422
+    assert call(proxy, "GET", path, "nobody").status_code == 403
+    written = proxy.server.printed()
+    assert written.count('"GET /nearhit/entries HTTP') >= 3
+    assert "kettles" not in written

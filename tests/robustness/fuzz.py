@@ -3,25 +3,28 @@
     python tests/robustness/fuzz.py                              # `make fuzz`: 10 minutes
     python tests/robustness/fuzz.py --minutes 2 --seed 7 --json fuzz.json
 
-Half of the time is shared by the targets in process (reading a request, guards and decision, replay
-of a stored answer, the store's frames, the journal), half goes to two proxies over sockets, nearhit
-and LiteLLM alone: each body goes to both, twice, and must get the same status, and no 5xx that
-LiteLLM alone does not give. Checked are also: the time of each answer, what the proxy wrote (no
-text of a prompt, no exception of nearhit), the headers of answers, and the resident memory at the
-first and last tenth. A failing example is printed with what reproduces it.
+A third of the time is shared by the targets in process (reading a request, guards and decision,
+replay of a stored answer, the store's frames, the journal), half of it led by coverage where
+atheris is installed, see `guided`. A third goes to two proxies over sockets, nearhit and LiteLLM
+alone: each body goes to both, twice, and must get the same status, and no 5xx that LiteLLM alone
+does not give. A third goes to nearhit's own routes, see `routes`. Checked are also: the time of
+each answer, what the proxy wrote (no text of a prompt, no exception of nearhit), the headers of
+answers, and the resident memory at the first and last tenth. A failing example is printed with what
+reproduces it.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import httpx
-import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -48,24 +50,15 @@ from nearhit.guards import DEFAULT, first_veto
 from nearhit.request import Policy, Question, freshness_pattern, read
 from nearhit.store import Entry, wire
 from nearhit_eval.processes import family, resident_mb
+from robustness import guided
+from robustness.finding import Found, ends_of, look_at_log, try_examples
 from robustness.hostile import HEADERS, JSON_VALUES, RAW, TEXTS, bodies
+from robustness.routes import fuzz_routes
 from robustness.stand import MARK, artefacts, workplace
 
 POLICY: Final = Policy(10, 1.0, freshness_pattern(DEFAULT_FRESHNESS))
 SECRET: Final = b"a secret of the fuzzer, of no use to anybody"
 DEADLINE_S: Final = 30.0  # of one answer over sockets, on a machine that is busy
-_OURS: Final = "/nearhit/"
-
-
-@dataclass(slots=True)
-class Found:
-    """What one target did, and what was wrong."""
-
-    target: str
-    examples: int = 0
-    slowest_ms: float = 0.0
-    wrong: list[str] = field(default_factory=list)
-    note: str = ""
 
 
 # ---- in process ----------------------------------------------------------------------------
@@ -203,7 +196,7 @@ def fuzz_proxies(
     ours: Gateway, alone: Gateway, seconds: float, first_seed: int, raw: Sequence[bytes] = RAW
 ) -> Found:
     """Send the same to both until the time is over."""
-    found, end = Found("proxy, over sockets"), time.monotonic() + seconds
+    found = Found("proxy, over sockets")
     memory: list[float] = []
     differing: Counter[str] = Counter()
     started = len(ours.server.printed())
@@ -226,28 +219,15 @@ def fuzz_proxies(
 
     for body in raw:
         compare(body, {})
-    round_ = 0
-    while time.monotonic() < end and len(found.wrong) < 5:
-        round_ += 1
 
-        @seed(first_seed * 1000 + round_)
-        @settings(
-            max_examples=25,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(bodies(), HEADERS)
-        def once(body: Any, sent: dict[str, str]) -> None:
-            if time.monotonic() < end:
-                marked = {**body, "user": MARK} if "user" not in body else body
-                compare(json.dumps(marked).encode(), sent)
+    def once(given: tuple[Any, dict[str, str]]) -> None:
+        body, sent = given
+        marked = {**body, "user": MARK} if "user" not in body else body
+        compare(json.dumps(marked).encode(), sent)
 
-        once()
-    _look_at_log(ours, started, found)
-    part = max(1, len(memory) // 10)
-    first, last = np.median(memory[:part]), np.median(memory[-part:])
+    try_examples(st.tuples(bodies(), HEADERS), once, seconds, first_seed, found)
+    look_at_log(ours, started, found)
+    first, last = ends_of(memory)
     found.note = f"memory {first:.0f} MB at first, {last:.0f} at last"
     return found
 
@@ -268,20 +248,6 @@ def _told(gateway: Gateway, body: bytes, sent: dict[str, str]) -> tuple[int, flo
     return response.status_code, time.monotonic() - began, response.headers
 
 
-def _look_at_log(ours: Gateway, started: int, found: Found) -> None:
-    """No exception of nearhit, and none of its lines with what a client sent."""
-    written = ours.server.printed()[started:]
-    for part in written.split("Traceback (most recent call last)")[1:]:
-        if _OURS in part[:6000]:
-            found.wrong.append(f"an exception of nearhit: {part[:1500]}")
-    for line in written.splitlines():
-        if "nearhit" in line and MARK in line:
-            found.wrong.append(f"a line with a prompt: {line[:300]}")
-    log = ours.folder / "data" / "store.log"
-    if log.exists() and MARK in log.read_text("utf-8", "replace"):
-        found.wrong.append("the store process wrote a prompt")
-
-
 # ---- the table -----------------------------------------------------------------------------
 
 
@@ -299,6 +265,21 @@ def run_in_process(seconds: float, first_seed: int) -> list[Found]:
         share = seconds / len(targets)
         found = [fuzz_in_process(name, one, share, first_seed) for name, one in targets.items()]
         journalling.journal.close()
+    return found
+
+
+def run_guided(seconds: float) -> Found:
+    """Fuzz the same parts led by coverage, in a process of its own, where atheris is installed."""
+    found = Found("led by coverage")
+    if not guided.is_there():
+        found.note = "left out: atheris is not installed"
+        return found
+    folder = Path(tempfile.mkdtemp(prefix="nearhit-guided-"))
+    found.examples, broken = guided.run(seconds, folder / "corpus", folder / "log")
+    if broken:
+        found.wrong.append(f"{broken}; its input is in {folder}")
+    else:
+        shutil.rmtree(folder)
     return found
 
 
@@ -326,10 +307,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches one
     print(f"seed {options.seed}", file=sys.stderr)
-    half = 30 * options.minutes
-    rows = run_in_process(half, options.seed)
+    third = 20 * options.minutes
+    rows = run_in_process(third / 2, options.seed)
+    rows.append(run_guided(third / 2))
     with workplace() as folder, proxies(folder, artefacts()) as (ours, alone):
-        rows.append(fuzz_proxies(ours, alone, half, options.seed))
+        rows.append(fuzz_proxies(ours, alone, third, options.seed))
+        rows.append(fuzz_routes(ours, third, options.seed))
     show(rows, Console(width=None if sys.stdout.isatty() else 130))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2), "utf-8")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gateway import Gateway, config_of, running
 from nearhit.encoder.artefact import Artefact
-from robustness import chaos, faults, fuzz, soak, timing
+from robustness import chaos, faults, fuzz, guided, routes, soak, timing
 from robustness.stand import Stand, stand
 
 SECONDS = 3.0
@@ -75,6 +75,16 @@ def test_hostile_requests_get_what_litellm_alone_would_have_answered(
 
 
 @pytest.mark.e2e
+def test_hostile_requests_to_the_routes_get_no_error_no_secret_and_change_nothing(
+    on: Stand, console: Console
+) -> None:
+    found = routes.fuzz_routes(on.gateway, SECONDS, 1)
+    assert found.wrong == []
+    assert found.examples > 0
+    fuzz.show([found], console)
+
+
+@pytest.mark.e2e
 def test_load_is_answered_as_litellm_alone_would(
     on: Stand, plain: Gateway, console: Console
 ) -> None:
@@ -89,6 +99,13 @@ def test_hostile_requests_in_process_break_nothing() -> None:
     for found in fuzz.run_in_process(SECONDS, 1):
         assert found.wrong == [], found
         assert found.examples > 0, found
+
+
+@pytest.mark.parametrize("seed", guided.SEEDS)
+def test_inputs_that_coverage_leads_on_from_break_nothing(seed: bytes) -> None:
+    tried = guided.targets()
+    assert {one[0] for one in guided.SEEDS} == set(range(len(tried)))
+    tried[seed[0]](seed[1:])
 
 
 def test_time_of_an_answer_does_not_tell_what_another_tenant_asked(
@@ -108,7 +125,7 @@ def test_auc_and_slope_of_what_is_known() -> None:
     assert soak.slope(line) == pytest.approx((1.0, 1.0, 1.0))
 
 
-@pytest.mark.parametrize("tool", [chaos, faults, fuzz, soak, timing])
+@pytest.mark.parametrize("tool", [chaos, faults, fuzz, guided, soak, timing])
 def test_tool_says_how_it_is_used(tool: object, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         tool.main(["--help"])  # type: ignore[attr-defined]

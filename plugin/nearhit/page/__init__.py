@@ -10,6 +10,8 @@ from typing import Final
 
 from fastapi import APIRouter, Response
 
+from nearhit.intake import Route
+
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -31,7 +33,7 @@ _FILES: Final = {
 
 def router() -> APIRouter:
     """Return the routes of the page's files."""
-    router = APIRouter(prefix="/nearhit", include_in_schema=False)
+    router = APIRouter(prefix="/nearhit", include_in_schema=False, route_class=Route)
     for path, (name, kind) in _FILES.items():
         content = (files(__package__) / name).read_bytes()
         router.get(f"/{path}")(_sender(content, kind))
