@@ -54,5 +54,5 @@ def test_question_that_only_looks_the_same_misses_however_near_it_is(
     miss = deciding.ask(other)
     assert miss.outcome == "miss", miss.headers
     assert miss.reason == "below_threshold" or miss.reason.startswith("guard_"), miss.reason
-    assert float(miss.headers["x-nearhit-similarity"]) > 0.7
+    assert float(miss.headers["x-nearhit-similarity"]) > 0.5
     assert upstream.count == 1

@@ -44,7 +44,7 @@ from nearhit_training.split import read_split
 
 TARGETS: Final = (0.9, 0.95, 0.98, 0.99)
 _CANDIDATES: Final = 3
-_LOOKED_AT: Final = 0.3  # similarity below which nothing is verified
+_LOOKED_AT: Final = 0.5  # similarity below which nothing is verified; the floors come out above it
 _SURE: Final = 2.0  # logit from which the fit looks
 _ENOUGH: Final = 100  # right and wrong ones that it needs there
 _RIDGE: Final = 0.01

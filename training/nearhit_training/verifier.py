@@ -24,7 +24,8 @@ import torch
 from tokenizers import Tokenizer
 
 from nearhit.encoder.files import sha256_file
-from nearhit.encoder.weights import DEFAULT_BASE, base_folder
+from nearhit.encoder.lora import ADAPTER_FILES
+from nearhit.encoder.weights import DEFAULT_BASE, base_folder, model_folder
 from nearhit.verifier.weights import WEIGHTS_FILE
 from nearhit_training import mixture
 from nearhit_training.cross_encoder import Example, VerifierConfig, train
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {
             "config": asdict(config),
             "base": options.base,
-            "adapter": options.adapter,
+            "adapter": _digest_of(options.adapter),
             "start": sha256_file(options.start / WEIGHTS_FILE) if options.start else None,
             "pairs": dict(Counter(pair.source for pair in pairs)),
             "sha256": split.digests() | {"training": sha256_texts(trained_on)},
@@ -159,6 +160,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     curve = json.loads((options.out / "curve.json").read_text("utf-8"))
     draw_verifier(curve, options.out / "curve.png")
     return 0
+
+
+def _digest_of(adapter: str | None) -> str | None:
+    if adapter is None:
+        return None
+    weights = ADAPTER_FILES[1]
+    return sha256_file(model_folder(adapter, ADAPTER_FILES, setting="--adapter") / weights)
 
 
 def _short_enough(pairs: Sequence[Pair], tokenizer: Tokenizer, most: int) -> list[Pair]:
