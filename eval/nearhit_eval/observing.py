@@ -165,7 +165,7 @@ async def _ask(
         return Observation(key, text, None, False, question, ())
     lookup = await cache.answer(question)
     looked_at = lookup.candidates
-    if isinstance(lookup.outcome, Hit):  # where the nearest was sure enough, verify the others too
+    if looked_at:  # serving may do without the others, or the far ones
         looked_at = (await cache.explain(question)).candidates
     candidates = tuple(
         Seen(one.entry.completion, one.entry.text, one.similarity, one.confidence, one.veto)

@@ -44,7 +44,7 @@ from nearhit_training.split import read_split
 
 TARGETS: Final = (0.9, 0.95, 0.98, 0.99)
 _CANDIDATES: Final = 3
-_LOOKED_AT: Final = 0.5  # similarity below which nothing is verified; the floors come out above it
+_LOOKED_AT: Final = 0.5  # similarity below which nothing is verified, whatever the target
 _SURE: Final = 2.0  # logit from which the fit looks
 _ENOUGH: Final = 100  # right and wrong ones that it needs there
 _RIDGE: Final = 0.01
@@ -172,7 +172,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{int(served.sum())} of {len(best)} served, "
             f"{int(served.sum()) - right} wrong, recall {right / must_hit:.3f}"
         )
-    floor = min(floors.values(), default=_LOOKED_AT)
     path = options.verifier / CONFIG_FILE
     document = json.loads(path.read_text("utf-8"))
     document["calibration"] = {
@@ -180,14 +179,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "similarity": similarity,
         "signals": dict(zip(NAMES, weights, strict=True)),
         "shift": shift,
-        "floor": floor,
+        "floor": _LOOKED_AT,
         "floors": floors,
         "thresholds": {target: row["threshold"] for target, row in evidence.items()},
         "evidence": evidence,
         "probes": {"asked": len(best), "must_hit": must_hit, "sha256": split.digests()["dev"]},
     }
     write_json(path, document)
-    print("nothing is verified below a similarity of", floors or floor)
+    print("nothing is verified below a similarity of", floors)
     return 0
 
 
