@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,20 @@ async def test_what_could_not_be_booked_is_booked_later(stand: Stand, tmp_path: 
     stand.witness.book(("k", "", "m", "miss"), Sums(1, spent_usd=0.25))
     await stand.witness.look()
     assert [row.sums for row in await stand.witness.ledger(365_000)] == [Sums(2, spent_usd=0.75)]
+
+
+async def test_look_that_is_cancelled_while_it_waits_loses_no_count(stand: Stand) -> None:
+    await stand.witness.look()
+    is_free = threading.Event()
+    held = stand.witness._worker.submit(is_free.wait, 10)
+    stand.witness.book(("k", "", "m", "miss"), Sums(1))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(stand.witness.look(), 0.05)
+    stand.witness.book(("k", "", "m", "miss"), Sums(1))
+    is_free.set()
+    assert await asyncio.wrap_future(held)
+    await stand.witness.look()
+    assert [row.sums.requests for row in await stand.witness.ledger(365_000)] == [2]
 
 
 @given(evidence={"decisions": 0})
