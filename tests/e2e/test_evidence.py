@@ -18,7 +18,7 @@ SAME = "How can I enable two-factor authentication on my GitHub account?"
 DISABLE = "How do I disable two-factor authentication on my GitHub account?"
 # By cosine alone, so that near misses are served: what the judge is there to find.
 FOOLED = {
-    "similarity_threshold": 0.9,
+    "similarity_threshold": 0.6,
     "guards": [],
     "deadline_ms": 5000,
     "verify_sample": 1.0,

@@ -30,7 +30,7 @@ def shown(
 ) -> Iterator[Gateway]:
     """A proxy that decides by cosine, so that near misses are near and markup has a wording."""
     settings = {
-        "similarity_threshold": 0.9,
+        "similarity_threshold": 0.6,
         "deadline_ms": 5000,
         "valves": {"questions_per_entry": 3},
     }
