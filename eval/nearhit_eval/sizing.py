@@ -37,6 +37,8 @@ COPIES: Final = 2
 _LETTERS: Final = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ", np.uint8)
 _A_SCOPE: Final = 8  # entries
 
+EIGHT_BITS: Final = "vectors in 8 bits"
+
 
 @dataclass(frozen=True, slots=True)
 class PerEntry:
@@ -75,7 +77,9 @@ def rows(one: PerEntry) -> list[tuple[str, ...]]:
     for size in SIZES:
         for kind, width in (("none", 2), ("int8", 1)):
             memory = size * (DIMENSION * width * ROOM + one.heap) / 1e9
-            kept = sum(one.disk.values()) + (DIMENSION if kind == "int8" else 0)
+            # A server keeps vectors in 8 bits only where it is told to.
+            kept = sum(took for part, took in one.disk.items() if part != EIGHT_BITS)
+            kept += DIMENSION if kind == "int8" else 0
             disk = size * kept * ROOM / 1e9
             nodes = max(3, math.ceil(COPIES * memory / (NODE_GB * USABLE)))
             table.append((f"{size:,}", kind, f"{memory:,.1f}", f"{disk:,.0f}", f"{nodes}"))
@@ -135,6 +139,7 @@ def _disk(folder: Path) -> dict[str, int]:
         for name, says in (
             ("wal", "log"),
             ("vector_storage", "vectors"),
+            ("quantized_data", EIGHT_BITS),
             ("payload_storage", "question and answer"),
             ("payload_index", "indexes"),
         ):
