@@ -403,12 +403,12 @@ class Journal:
         client = "nullif(client, '')" if is_client_believed else "NULL"
         query = _COUNT_JUDGED.format(said=f"coalesce(nullif(person, ''), {client}, judge)")
         with self._reading() as db:
-            wrong = f"SELECT count(*) FROM decisions WHERE at > ? AND {_IS_WRONG}"  # noqa: S608
+            wrong = f"SELECT count(*) FROM decisions WHERE at > ? AND {_IS_WRONG}"  # noqa: S608 - ours
             if not own and db.execute(wrong, (since,)).fetchone()[0] < fewest:
                 return {}
             # Unlabelled ones go first where the file is full: before the oldest, hits are missing.
             kept, oldest = db.execute(
-                "SELECT count(*), min(at) FROM decisions INDEXED BY decisions_judged "  # noqa: S608
+                "SELECT count(*), min(at) FROM decisions INDEXED BY decisions_judged "  # noqa: S608 - ours
                 f"WHERE NOT ({_HAS_LABEL})"
             ).fetchone()
             since = max(since, oldest if kept and kept >= self._max else 0)

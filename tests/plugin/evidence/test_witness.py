@@ -121,6 +121,13 @@ async def reason(stand: Stand, text: str) -> str:
     return outcome.reason if isinstance(outcome, Miss) else "hit"
 
 
+def wait(stand: Stand, seconds: float) -> None:
+    """Let time pass, as the witness reads it."""
+    clock = stand.witness._clock
+    assert isinstance(clock, Clock)
+    clock.now += seconds
+
+
 def given(**settings: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("stand", [settings], indirect=True)
 
@@ -439,7 +446,7 @@ async def test_tenant_who_found_answers_wrong_gets_none_in_other_words_until_the
     assert (type(shown), shown.confidence) == (Miss, 0.95)
     (one,) = stand.cache.valves.shut()
     other = Witness(stand.settings, stand.cache, clock=stand.witness._clock)  # another worker's
-    stand.witness._clock.now += 1  # type: ignore[attr-defined]
+    wait(stand, 1)
     await other.open_valve(f"wrong_share:{one.of}")
     assert await reason(stand, "redo commit") == "hit"
     await stand.witness.look()
@@ -457,7 +464,7 @@ async def test_word_of_a_client_who_shares_answers_shuts_no_valve(stand: Stand) 
 async def test_trial_has_all_its_hits_judged_but_takes_them_for_no_sample(stand: Stand) -> None:
     stand.encoder.degrees["redo commit"] = 350
     await wrong_hits(stand)
-    stand.witness._clock.now += 10  # type: ignore[attr-defined]
+    wait(stand, 10)
     asked = [await stand.cache.answer(ask("redo commit")) for _ in range(3)]
     assert [type(one.outcome) for one in asked] == [Hit, Hit, Miss]
     stand.models.verdict = "WRONG"
@@ -476,7 +483,7 @@ async def test_trial_has_all_its_hits_judged_but_takes_them_for_no_sample(stand:
 async def test_trial_leaves_half_of_the_verifications_to_the_sample_of_all(stand: Stand) -> None:
     stand.encoder.degrees["redo commit"] = 350
     await wrong_hits(stand)
-    stand.witness._clock.now += 10  # type: ignore[attr-defined]
+    wait(stand, 10)
     for _ in range(2):
         stand.witness.served(await stand.cache.answer(ask("redo commit")), REQUEST)
         await written(stand)
